@@ -1,0 +1,130 @@
+/**
+ * The seam: what a queue stands on. Credits go down (`want`), attempts come up (`deliver`), verdicts go down
+ * (`settle`). A backend keeps jobs and obeys; it never judges. Its promises, each with a test in the contract suite:
+ *
+ * - attempt numbers start at 1
+ * - at most `want` attempts of a queue are unsettled, and what is delivered is shown as active
+ * - an outcome is stored only if the attempt still owns its job; otherwise it is ignored
+ * - after `want(queue, 0)` nothing new of that queue is delivered
+ * - nothing is delivered inside the caller's own `enqueue`: it comes in a later turn of the loop
+ * - after `close` no timer or socket is left
+ * - reads never show a state that was not reached; ids are never reused
+ * - what `enqueue` returned or resolved for is not lost beyond the backend's own promise (`durable`)
+ * - a released job does not spin
+ *
+ * Answers may be values or promises: a backend in memory answers at once.
+ */
+import type { Clock } from './clock.ts'
+import { errors } from './errors.ts'
+import type { AbortKind } from './errors.ts'
+import type { Attempt, CancelReason, JobRecord, JobState, NewJob, Outcome } from './job.ts'
+import type { Json } from './json.ts'
+
+export type Awaitable<T> = T | Promise<T>
+
+/** What a backend can do. What it cannot is refused by name: at `ready()` for tasks, at the call for jobs. */
+export interface Capabilities {
+  /** Functions in a job: inline work, per-call functions, the caller's async context. */
+  readonly inline: boolean
+  readonly delay: boolean
+  readonly ttl: boolean
+  readonly priority: boolean
+}
+
+/** What a backend tells without being asked. */
+export interface Sink {
+  /** Start these. Must not throw. */
+  deliver (attempts: readonly Attempt[]): void
+  /** Stop this running attempt: its job was cancelled. `detail` says why, for the signal's reason. */
+  abort (attempt: Attempt, kind: AbortKind, detail: string): void
+  /** These ended or vanished without an attempt of their own. */
+  report (incident: Incident): void
+}
+
+export type Incident =
+  /** The `ttl` was over before the first start. */
+  | { readonly kind: 'expired', readonly job: NewJob }
+  /** A dead letter left because of `retention`. */
+  | { readonly kind: 'evicted', readonly job: NewJob }
+
+export interface Retention {
+  readonly completed: { readonly count: number, readonly age: number }
+  readonly failed: { readonly count: number, readonly age: number }
+}
+
+export interface QueueCounts {
+  pending: number
+  waiting: number
+  delayed: number
+  /** Of the delayed: those delayed by a retry or a rate limit. */
+  retrying: number
+  active: number
+  completed: number
+  failed: number
+  cancelled: number
+  /** Ms since the oldest waiting job may start; 0 without one. */
+  oldestWaitingMs: number
+}
+
+/** Jobs that never started, as far as this process knows. */
+export interface Load {
+  jobs: number
+  /** Of their payloads' JSON. */
+  bytes: number
+}
+
+export interface JobQuery {
+  states?: readonly JobState[]
+  name?: string
+  /** An id: only jobs made after it. */
+  after?: string
+  limit: number
+}
+
+export interface Change {
+  readonly id: string
+  readonly state: JobState
+}
+
+export type CancelAnswer = 'cancelled' | 'cancelling' | 'final' | undefined
+
+export interface Backend {
+  readonly name: string
+  /** Whether accepted jobs survive the process. */
+  readonly durable: boolean
+  readonly capabilities: Capabilities
+  /** The time it lives by, when that is not the system's; the plugin then lives by it too. */
+  readonly clock?: Clock
+
+  start (sink: Sink, settings: { queues: readonly string[], retention: Retention }): Awaitable<void>
+  /** At most `n` attempts of the queue may be unsettled; may change at any time. */
+  want (queue: string, n: number): void
+  settle (attempt: Attempt, outcome: Outcome): Awaitable<void>
+  /** What a running attempt has to tell; ignored when it does not own its job any more. */
+  note (attempt: Attempt, note: { progress: Json } | { overdue: true }): Awaitable<void>
+
+  /** All or none. */
+  enqueue (jobs: readonly NewJob[]): Awaitable<void>
+  /** Pending jobs may start; others are left as they are. */
+  release (ids: readonly string[]): Awaitable<void>
+  cancel (id: string, reason: CancelReason, detail: string): Awaitable<CancelAnswer>
+  /** Failed jobs start again, the i-th after i·`spacing` ms. Answers how many. */
+  retry (ids: readonly string[], spacing: number): Awaitable<number>
+  /** Forgets final jobs. Answers how many. */
+  remove (ids: readonly string[]): Awaitable<number>
+
+  get (id: string): Awaitable<JobRecord | undefined>
+  /** In the order of making. */
+  list (query: JobQuery): Awaitable<JobRecord[]>
+  counts (): Awaitable<Record<string, QueueCounts>>
+  /** Cheap and at once; for the limits of the waiting room. */
+  load (queue: string): Load
+  /** Calls the listener at each change of state, before an ended job can be forgotten. Answers how to stop. */
+  watch (listener: (change: Change) => void): () => void
+  close (): Awaitable<void>
+}
+
+/** @throws FST_BG_NOT_SUPPORTED */
+export function assertSupported (backend: Backend, capability: keyof Capabilities, what: string): void {
+  if (!backend.capabilities[capability]) throw new errors.NotSupported(what, backend.name)
+}

@@ -1,0 +1,120 @@
+/** `app.background`: one for each Fastify instance, over one core. */
+import type { FastifyInstance, FastifyTypeProvider, FastifyTypeProviderDefault } from 'fastify'
+import type { Backend, CancelAnswer } from './backend.ts'
+import { came } from './check.ts'
+import { errors } from './errors.ts'
+import type { JobRecord } from './job.ts'
+import type { JobOptions } from './job-options.ts'
+import type { Intake, Prepared } from './jobs/add.ts'
+import type { Control, QueueStatus } from './jobs/control.ts'
+import type { DeadLetters } from './jobs/dead-letters.ts'
+import { Handle, type JobHandle } from './jobs/handle.ts'
+import type { Registry } from './jobs/registry.ts'
+import type {
+  Handler, InlineFunction, PayloadArguments, PayloadOfName, PayloadOfSchema, Task, TaskName, TaskOptions
+} from './jobs/task.ts'
+
+export interface BulkJob {
+  name: TaskName | Task
+  payload?: unknown
+  options?: JobOptions
+}
+
+/** What plugins and handlers see of the job system. Only `define` is synchronous. */
+export interface Background<Provider extends FastifyTypeProvider = FastifyTypeProviderDefault> {
+  /**
+   * Defines a task; in any plugin, until the application is ready. The handler's `app`, the validator compiler and
+   * the shared schemas are those of this instance.
+   * @throws FST_BG_DEFINE_AFTER_READY, FST_BG_DUPLICATE_TASK, FST_BG_BAD_OPTION, FST_BG_UNKNOWN_OPTION, FST_BG_BAD_HANDLER
+   */
+  define<Payload = unknown, Result = unknown> (name: string, handler: Handler<Payload, Result>): Task<Payload, Result>
+  define<const Schema extends object, Payload extends PayloadOfSchema<Provider, Schema> = PayloadOfSchema<Provider, Schema>, Result = unknown> (
+    name: string, options: TaskOptions<Schema> & { schema: Schema }, handler: Handler<Payload, Result>): Task<Payload, Result>
+  define<Payload = unknown, Result = unknown> (name: string, options: TaskOptions, handler: Handler<Payload, Result>): Task<Payload, Result>
+
+  /**
+   * Adds a job outside a request: it may start at once. Resolves when the backend has it.
+   * @throws FST_BG_QUEUE_FULL, FST_BG_CLOSING, FST_BG_NOT_READY, FST_BG_UNKNOWN_TASK, FST_BG_BAD_PAYLOAD,
+   * FST_BG_PAYLOAD_NOT_JSON, FST_BG_PAYLOAD_TOO_LARGE, FST_BG_BAD_OPTION, FST_BG_UNKNOWN_OPTION, FST_BG_UNKNOWN_QUEUE
+   */
+  add<Result> (work: InlineFunction<Result>, options?: JobOptions): Promise<JobHandle<Result>>
+  add<Payload, Result> (task: Task<Payload, Result>, ...rest: PayloadArguments<NoInfer<Payload>>): Promise<JobHandle<Result>>
+  add<Name extends TaskName> (name: Name, ...rest: PayloadArguments<PayloadOfName<Name>>): Promise<JobHandle>
+  /** Adds all of them or none. */
+  addBulk (jobs: readonly BulkJob[]): Promise<JobHandle[]>
+
+  get (id: string): Promise<JobRecord | undefined>
+  counts (): Promise<Record<string, QueueStatus>>
+  /**
+   * `cancelled`: it was not running; `cancelling`: its signal has aborted, it ends when its body settles; `final`: it
+   * had ended. `reason` is a text for the log and the signal's reason.
+   */
+  cancel (id: string, reason?: string): Promise<CancelAnswer>
+  /** Starts nothing more, in one queue or in all. What runs goes on. */
+  pause (queue?: string): Promise<void>
+  resume (queue?: string): Promise<void>
+  /**
+   * Resolves when nothing is pending, waiting, active, or delayed by a retry or a rate limit.
+   * @throws FST_BG_TIMEOUT after `timeout` ms; 0, the default, waits for ever
+   */
+  onIdle (options?: { timeout?: number | undefined }): Promise<void>
+  readonly deadLetters: DeadLetters
+}
+
+/** The one core behind all the facades. */
+export interface Core {
+  readonly registry: Registry
+  readonly intake: Intake
+  readonly backend: Backend
+  readonly control: Control
+  readonly deadLetters: DeadLetters
+}
+
+export class BackgroundFacade implements Omit<Background, 'define' | 'add'> {
+  readonly #core: Core
+  readonly #app: FastifyInstance
+
+  constructor (core: Core, app: FastifyInstance) {
+    this.#core = core
+    this.#app = app
+  }
+
+  get deadLetters (): DeadLetters { return this.#core.deadLetters }
+
+  define (name: string, options: unknown, handler?: unknown): Task {
+    return typeof options === 'function' && handler === undefined
+      ? this.#core.registry.define(this.#app, name, {}, options)
+      : this.#core.registry.define(this.#app, name, options as TaskOptions, handler)
+  }
+
+  async add (target: unknown, second?: unknown, third?: unknown): Promise<JobHandle> {
+    const [handle] = await this.#enqueue([this.#prepare(target, second, third)])
+    return handle as JobHandle
+  }
+
+  async addBulk (jobs: readonly BulkJob[]): Promise<JobHandle[]> {
+    if (!Array.isArray(jobs)) throw new errors.BadOption('addBulk(jobs)', 'an array of { name, payload, options }', came(jobs))
+    return this.#enqueue(jobs.map((job: BulkJob | null, at) => {
+      if (typeof job !== 'object' || job === null) throw new errors.BadOption(`addBulk(jobs)[${at}]`, 'an object { name, payload, options }', came(job))
+      return this.#prepare(job.name, job.payload, job.options)
+    }))
+  }
+
+  get (id: string): Promise<JobRecord | undefined> { return this.#core.control.get(id) }
+  counts (): Promise<Record<string, QueueStatus>> { return this.#core.control.counts() }
+  cancel (id: string, reason?: string): Promise<CancelAnswer> { return this.#core.control.cancel(id, reason) }
+  pause (queue?: string): Promise<void> { return this.#core.control.pause(queue) }
+  resume (queue?: string): Promise<void> { return this.#core.control.resume(queue) }
+  onIdle (options?: { timeout?: number | undefined }): Promise<void> { return this.#core.control.onIdle(options) }
+
+  #prepare (target: unknown, second: unknown, third: unknown): Prepared {
+    return this.#core.intake.prepare(target, second, third, { app: this.#app, requestId: null, staged: false })
+  }
+
+  async #enqueue (prepared: Prepared[]): Promise<JobHandle[]> {
+    const { intake, backend, control } = this.#core
+    intake.admit(prepared)
+    await backend.enqueue(prepared.map(({ job }) => job))
+    return prepared.map(({ job }) => new Handle(control, job, undefined))
+  }
+}

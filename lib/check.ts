@@ -1,0 +1,95 @@
+/** Checks of values that callers pass: each says what it expected and what came, before anything is changed. */
+import { errors } from './errors.ts'
+
+/** Returns what was expected instead, or `undefined` when the value is fine. */
+export type Check = (value: unknown) => string | undefined
+export type Checks = Readonly<Record<string, Check>>
+
+/** The longest duration accepted, in ms: a century. Anything beyond is a mistake in the unit. */
+export const LONGEST_MS = 100 * 366 * 86_400_000
+
+const isNumber = (value: unknown): value is number => typeof value === 'number' && Number.isFinite(value)
+
+function expect (what: string, fits: (value: unknown) => boolean): Check {
+  return (value) => fits(value) ? undefined : what
+}
+
+export const integer = (min: number, max: number): Check =>
+  expect(`an integer from ${min} to ${max}`, (value) => isNumber(value) && Number.isInteger(value) && value >= min && value <= max)
+export const ratio = expect('a number from 0 to 1', (value) => isNumber(value) && value >= 0 && value <= 1)
+export const duration = expect('a number of ms, at least 0', (value) => isNumber(value) && value >= 0 && value <= LONGEST_MS)
+export const positiveDuration = expect('a number of ms above 0', (value) => isNumber(value) && value > 0 && value <= LONGEST_MS)
+export const boolean = expect('true or false', (value) => typeof value === 'boolean')
+export const func = expect('a function', (value) => typeof value === 'function')
+export const name = expect('a string of 1 to 128 characters, none of them a control character',
+  (value) => typeof value === 'string' && value.length > 0 && value.length <= 128 && !/\p{Cc}/u.test(value))
+export const path = expect('a path that starts with "/", or false',
+  (value) => value === false || (typeof value === 'string' && value.startsWith('/')))
+export const anything: Check = () => undefined
+
+export const oneOf = (...values: unknown[]): Check =>
+  expect(values.map((value) => JSON.stringify(value)).join(' or '), (value) => values.includes(value))
+
+export const either = (a: Check, b: Check): Check => (value) => {
+  const first = a(value)
+  if (first === undefined) return undefined
+  const second = b(value)
+  return second === undefined ? undefined : `${first}, or ${second}`
+}
+
+export const instant: Check = expect('a Date, an ISO 8601 text or ms since the epoch', (value) => !Number.isNaN(toEpoch(value)))
+
+/** Ms since the epoch, or NaN. */
+export function toEpoch (value: unknown): number {
+  if (value instanceof Date) return value.getTime()
+  if (typeof value === 'string') return Date.parse(value)
+  return isNumber(value) && Math.abs(value) <= 8.64e15 ? value : NaN
+}
+
+/** Says what came, short and without its contents where these may be long or secret. */
+export function came (value: unknown): string {
+  if (typeof value === 'string') return `${JSON.stringify(value.slice(0, 40))} (string)`
+  if (typeof value === 'function') return 'a function'
+  if (value === null || typeof value !== 'object') return `${String(value)} (${typeof value})`
+  return Array.isArray(value) ? 'an array' : 'an object'
+}
+
+/** @throws FST_BG_BAD_OPTION */
+export function must (where: string, check: Check, value: unknown): void {
+  const expected = check(value)
+  if (expected !== undefined) throw new errors.BadOption(where, expected, came(value))
+}
+
+/**
+ * Checks an object of options against its table. Returns a copy without the keys that are `undefined`, which count
+ * as not given.
+ * @throws FST_BG_BAD_OPTION, FST_BG_UNKNOWN_OPTION
+ */
+export function options<T extends object> (where: string, checks: Checks, value: unknown): T {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new errors.BadOption(where, 'an object of options', came(value))
+  }
+  const given: Record<string, unknown> = {}
+  for (const key of Object.keys(value)) {
+    const option = (value as Record<string, unknown>)[key]
+    if (option === undefined) continue
+    if (!Object.hasOwn(checks, key)) {
+      throw new errors.UnknownOption(where, key.slice(0, 40), Object.keys(checks).join(', '))
+    }
+    must(`${where}.${key}`, checks[key] as Check, option)
+    given[key] = option
+  }
+  return given as T
+}
+
+/** An option that is itself an object of options. */
+export const group = (checks: Checks): Check => (value) => {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return `an object of ${Object.keys(checks).join(', ')}`
+  for (const [key, option] of Object.entries(value)) {
+    if (option === undefined) continue
+    if (!Object.hasOwn(checks, key)) return `an object of ${Object.keys(checks).join(', ')} (it has "${key.slice(0, 40)}")`
+    const expected = (checks[key] as Check)(option)
+    if (expected !== undefined) return `${key} to be ${expected} (it is ${came(option)})`
+  }
+  return undefined
+}

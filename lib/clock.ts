@@ -1,0 +1,61 @@
+/**
+ * Time and chance. Nothing else in `lib/` touches Date, performance, timers or Math.random, so that a test
+ * can hold all of them in its hand.
+ */
+import { monitorEventLoopDelay, performance } from 'node:perf_hooks'
+
+export interface Timer {
+  ref(): unknown
+  unref(): unknown
+}
+
+export interface Clock {
+  /** Wall time, ms since the epoch; may jump. For stamps that people read. */
+  now(): number
+  /** Ms from an arbitrary origin; never goes back. For everything that waits. */
+  monotonic(): number
+  /** At least 0, below 1. For jitter, never for ids. */
+  readonly random: () => number
+  /** Calls `run` once after `ms`, at most 2^31 − 1; may be a little early. */
+  setTimer(run: () => void, ms: number): Timer
+  clearTimer(timer: Timer): void
+  /** Calls `run` in a later turn of the event loop. */
+  soon(run: () => void): void
+}
+
+export const systemClock: Clock = {
+  now: () => Date.now(),
+  monotonic: () => performance.now(),
+  random: () => Math.random(),
+  setTimer: (run, ms) => setTimeout(run, ms),
+  clearTimer: (timer) => clearTimeout(timer as NodeJS.Timeout),
+  soon: (run) => { setImmediate(run) }
+}
+
+export interface LoopDelay {
+  /** 99th percentile of the loop's delay in ms, over the last minute or so. */
+  read(): number
+  stop(): void
+}
+
+const SAMPLE_MS = 20
+const WINDOW_MS = 60_000
+
+/** Watches how late the event loop runs. Its timer does not keep the process alive. */
+export function watchLoopDelay (clock: Clock): LoopDelay {
+  const histogram = monitorEventLoopDelay({ resolution: SAMPLE_MS })
+  let since = clock.monotonic()
+  histogram.enable()
+  return {
+    read () {
+      // Without samples the histogram answers NaN; a sample includes the wait that was asked for.
+      const late = histogram.count === 0 ? 0 : histogram.percentile(99) / 1e6 - SAMPLE_MS
+      if (clock.monotonic() - since > WINDOW_MS) {
+        histogram.reset()
+        since = clock.monotonic()
+      }
+      return Math.max(0, Math.round(late * 100) / 100)
+    },
+    stop () { histogram.disable() }
+  }
+}

@@ -1,0 +1,97 @@
+/** Every error this package throws, all with a code `FST_BG_*`. Texts name paths and options, never payload values. */
+import createError from '@fastify/error'
+import { peek } from './describe.ts'
+
+/** `%s` is replaced by the arguments of the constructor, in order. */
+export const errors = {
+  AlreadyRegistered: createError<[]>('FST_BG_ALREADY_REGISTERED', 'fastify-background-tasks is already registered on this instance or on a parent of it; register it once'),
+  AuthorizeRequired: createError<[string]>('FST_BG_AUTHORIZE_REQUIRED', '%s needs the option "authorize"'),
+  BadOption: createError<[string, string, string]>('FST_BG_BAD_OPTION', '%s: expected %s, got %s'),
+  UnknownOption: createError<[string, string, string]>('FST_BG_UNKNOWN_OPTION', '%s: unknown option "%s"; known here: %s'),
+  BadHandler: createError<[string, string]>('FST_BG_BAD_HANDLER', '%s: expected a function, got %s'),
+  BadSchema: createError<[string, string]>('FST_BG_BAD_SCHEMA', 'the payload schema of task "%s" does not compile: %s'),
+  DuplicateTask: createError<[string]>('FST_BG_DUPLICATE_TASK', 'task "%s" is already defined; names are unique in the whole application'),
+  DefineAfterReady: createError<[string]>('FST_BG_DEFINE_AFTER_READY', 'task "%s" is defined after the application is ready; define tasks while plugins load'),
+  NotReady: createError<[string]>('FST_BG_NOT_READY', '%s was called before the application is ready; await app.ready() first'),
+  UnknownTask: createError<[string, string]>('FST_BG_UNKNOWN_TASK', 'no task is defined under the name %s; defined: %s'),
+  UnknownQueue: createError<[string, string]>('FST_BG_UNKNOWN_QUEUE', 'no queue is named %s; queues: %s'),
+  BadPayload: createError<[string, string]>('FST_BG_BAD_PAYLOAD', 'the payload of task "%s" does not fit its schema: %s'),
+  PayloadNotJson: createError<[string, string]>('FST_BG_PAYLOAD_NOT_JSON', 'the payload of task "%s" has no JSON form: %s'),
+  PayloadTooLarge: createError<[string, number, number]>('FST_BG_PAYLOAD_TOO_LARGE', 'the payload of task "%s": expected at most %s bytes of JSON (maxPayloadBytes), got %s'),
+  QueueFull: createError<[string, string]>('FST_BG_QUEUE_FULL', 'queue "%s" is full: %s', 503),
+  Closing: createError<[]>('FST_BG_CLOSING', 'the application is closing and takes no more jobs', 503),
+  JobNotFound: createError<[]>('FST_BG_JOB_NOT_FOUND', 'no such job: it is unknown or no longer kept', 404),
+  JobFailed: createError<[string, string, string]>('FST_BG_JOB_FAILED', 'job %s failed (%s): %s'),
+  JobCancelled: createError<[string, string]>('FST_BG_JOB_CANCELLED', 'job %s was cancelled (%s)'),
+  NotRetryable: createError<[string, string]>('FST_BG_NOT_RETRYABLE', 'job %s cannot be retried: %s'),
+  NotSupported: createError<[string, string]>('FST_BG_NOT_SUPPORTED', '%s is not supported by the backend "%s"'),
+  Timeout: createError<[string, number]>('FST_BG_TIMEOUT', '%s took longer than %s ms'),
+  WouldDeadlock: createError<[string]>('FST_BG_WOULD_DEADLOCK', 'job %s starts after the response that staged it is over; waiting for it inside that request would never end')
+} as const
+
+/** What aborted an attempt. */
+export type AbortKind = 'timeout' | 'cancel' | 'shutdown'
+
+/**
+ * The `reason` of a job's `signal`. Named `AbortError`, as the web's own abort reasons are, so that code which
+ * tells aborts from failures by name keeps working.
+ */
+export class JobAbortedError extends Error {
+  override readonly name = 'AbortError'
+  readonly code = 'FST_BG_ABORTED'
+  readonly reason: AbortKind
+
+  constructor (reason: AbortKind, detail: string) {
+    super(detail)
+    this.reason = reason
+  }
+}
+
+// Brands instead of instanceof: an application may hold two copies of this package.
+const UNRECOVERABLE = Symbol.for('fastify-background-tasks.unrecoverable')
+const RETRY_LATER = Symbol.for('fastify-background-tasks.retry-later')
+
+/** Thrown by a handler: this job will never succeed, make no more attempts. */
+export class UnrecoverableError extends Error {
+  override readonly name = 'UnrecoverableError'
+  readonly code: string = 'FST_BG_UNRECOVERABLE'
+  readonly [UNRECOVERABLE] = true
+}
+
+export interface RetryLaterOptions extends ErrorOptions {
+  /** Ms until the next attempt, at least 0. */
+  delay: number
+  /** Whether this attempt counts against `attempts`. @default true */
+  countAttempt?: boolean
+  message?: string
+}
+
+/** Thrown by a handler: try again after `delay`, whatever the backoff says. */
+export class RetryLaterError extends Error {
+  override readonly name = 'RetryLaterError'
+  readonly code: string = 'FST_BG_RETRY_LATER'
+  readonly delay: number
+  readonly countAttempt: boolean
+  readonly [RETRY_LATER] = true
+
+  /** @throws FST_BG_BAD_OPTION when `delay` is no finite number of at least 0. */
+  constructor (options: RetryLaterOptions) {
+    const { delay, countAttempt = true, message = `retry in ${delay} ms`, ...rest } = options
+    if (typeof delay !== 'number' || !Number.isFinite(delay) || delay < 0) {
+      throw new errors.BadOption('RetryLaterError delay', 'a number of ms, at least 0', String(delay))
+    }
+    super(message, rest)
+    this.delay = delay
+    this.countAttempt = countAttempt
+  }
+}
+
+export function isUnrecoverable (thrown: unknown): boolean {
+  return peek(thrown, UNRECOVERABLE) === true
+}
+
+export function asRetryLater (thrown: unknown): { delay: number, countAttempt: boolean } | undefined {
+  if (peek(thrown, RETRY_LATER) !== true) return undefined
+  const delay = peek(thrown, 'delay')
+  return { delay: typeof delay === 'number' && delay >= 0 ? delay : 0, countAttempt: peek(thrown, 'countAttempt') !== false }
+}

@@ -1,0 +1,272 @@
+/**
+ * "The response is over": once for each response, however it ended. Then the jobs it staged are judged by `when` and
+ * `onAbort`, and released or cancelled, in a later turn of the loop.
+ *
+ * A hold is `open` until the first of: the raw response's `finish` or `close`, the HTTP/2 stream's `close`, the close
+ * of the socket a pipelined response still waits for, or `maxHold`. If the client left before headers were sent it is
+ * `abandoned`: the handler goes on, and its own end is waited for. Then it is `over`, for good: what is staged later
+ * is judged by the same outcome.
+ */
+import type { ServerResponse } from 'node:http'
+import type { Http2ServerResponse } from 'node:http2'
+import type { Socket } from 'node:net'
+import type { FastifyReply } from 'fastify'
+import type { Backend } from '../backend.ts'
+import type { Clock } from '../clock.ts'
+import { Deadlines, type Deadline } from '../deadlines.ts'
+import { describe } from '../describe.ts'
+import type { CancelReason, NewJob } from '../job.ts'
+import type { ResponseOutcome } from '../job-options.ts'
+import type { Prepared } from '../jobs/add.ts'
+import type { Observer } from '../observe.ts'
+
+type RawResponse = (ServerResponse | Http2ServerResponse) & { [HOLD]?: Hold | undefined }
+
+const HOLD = Symbol('fastify-background-tasks.hold')
+
+class Hold implements Deadline {
+  readonly gate: Gate
+  /** Let go when the response is over: a reply keeps its request and body alive. */
+  reply: FastifyReply | undefined
+  state: 'open' | 'abandoned' | 'over' = 'open'
+  staged: Prepared[] = []
+  failed = false
+  error: unknown
+  outcome: ResponseOutcome | undefined
+  /** Whether the ends of the response are listened to. */
+  watched = false
+  /** The responses that wait for the same connection, while this one does. */
+  queued: Set<Hold> | undefined
+  due = 0
+  place = -1
+
+  constructor (gate: Gate, reply: FastifyReply) {
+    this.gate = gate
+    this.reply = reply
+  }
+}
+
+/** Responses that wait for their turn on a pipelined connection, by socket: one listener for all of them. */
+const queuedOn = new WeakMap<Socket, Set<Hold>>()
+
+export class Gate {
+  readonly #backend: Backend
+  readonly #clock: Clock
+  readonly #observer: Observer
+  readonly #maxHold: number
+  readonly #deadlines: Deadlines<Hold>
+  /** Holds that got over in this turn. */
+  #over: Hold[] = []
+
+  constructor (backend: Backend, clock: Clock, observer: Observer, maxHold: number) {
+    this.#backend = backend
+    this.#clock = clock
+    this.#observer = observer
+    this.#maxHold = maxHold
+    this.#deadlines = new Deadlines(clock, (hold) => this.#holdTooLong(hold))
+  }
+
+  /** The reply's handler, or a hook before the reply, threw or sent an error. For the `onError` hook. */
+  failed (reply: FastifyReply, error: unknown): void {
+    if (reply.raw.headersSent) return // broken in mid-stream: aborted, not an error
+    const hold = this.#holdOf(reply)
+    hold.failed = true
+    hold.error = error
+  }
+
+  /** The job, already pending in the backend, starts when the reply's response is over. */
+  stage (reply: FastifyReply, prepared: Prepared): void {
+    const hold = this.#holdOf(reply)
+    hold.staged.push(prepared)
+    if (hold.state === 'over') this.#soon(hold)
+    else if (!hold.watched) this.#watch(hold, reply)
+  }
+
+  close (): void {
+    this.#deadlines.close()
+  }
+
+  #holdOf (reply: FastifyReply): Hold {
+    const raw = reply.raw as RawResponse
+    return (raw[HOLD] ??= new Hold(this, reply))
+  }
+
+  #watch (hold: Hold, reply: FastifyReply): void {
+    hold.watched = true
+    const raw = reply.raw as RawResponse
+    if (isGone(reply)) return this.#clientGone(hold)
+    raw.on('finish', onFinish)
+    raw.on('close', onClose)
+    if (isHttp2(raw)) raw.stream.once('close', () => { onClose.call(raw) })
+    else if (raw.socket === null) waitBehind(reply.request.raw.socket, hold)
+    this.#deadlines.set(hold, this.#clock.monotonic() + this.#maxHold)
+  }
+
+  finished (hold: Hold): void {
+    if (hold.state !== 'open') return
+    // On a reset HTTP/2 stream `finish` comes although nothing was sent.
+    if (hold.reply?.raw.headersSent === true) this.#end(hold, false)
+    else this.#clientGone(hold)
+  }
+
+  /** The connection is gone before the response was complete. */
+  closed (hold: Hold): void {
+    if (hold.state === 'open') this.#clientGone(hold)
+  }
+
+  #clientGone (hold: Hold): void {
+    const reply = hold.reply as FastifyReply
+    const { raw } = reply
+    const hijacked = reply.sent && !raw.writableEnded
+    if (raw.headersSent || raw.writableEnded || hijacked) return this.#end(hold, !raw.writableFinished || !raw.headersSent)
+    hold.state = 'abandoned'
+    unlisten(raw)
+    afterHandler(raw, () => { this.#end(hold, true) })
+    if (hold.place === -1) this.#deadlines.set(hold, this.#clock.monotonic() + this.#maxHold)
+  }
+
+  #holdTooLong (hold: Hold): void {
+    this.#observer.held(hold.reply?.request.id ?? '', hold.staged.length, this.#maxHold)
+    this.#end(hold, hold.state === 'abandoned')
+  }
+
+  #end (hold: Hold, aborted: boolean): void {
+    if (hold.state === 'over') return
+    const { raw } = hold.reply as FastifyReply
+    hold.state = 'over'
+    hold.outcome = { statusCode: raw.statusCode, error: hold.error, aborted }
+    hold.reply = undefined
+    hold.queued?.delete(hold)
+    this.#deadlines.delete(hold)
+    unlisten(raw)
+    this.#soon(hold)
+  }
+
+  /** One hop for all that get over in this turn; started here, a job would delay the bytes of an HTTP/2 answer. */
+  #soon (hold: Hold): void {
+    this.#over.push(hold)
+    if (this.#over.length > 1) return
+    this.#clock.soon(() => {
+      const over = this.#over
+      this.#over = []
+      this.#judge(over)
+    })
+  }
+
+  #judge (over: readonly Hold[]): void {
+    const released: string[] = []
+    for (const hold of over) {
+      const staged = hold.staged
+      hold.staged = []
+      for (const prepared of staged) {
+        const reason = this.#refusal(hold, prepared)
+        if (reason === undefined) released.push(prepared.job.id)
+        else this.#cancel(prepared.job, reason)
+      }
+    }
+    if (released.length > 0) this.#store('release jobs', () => this.#backend.release(released))
+  }
+
+  #refusal (hold: Hold, { job, options }: Prepared): CancelReason | undefined {
+    const outcome = hold.outcome as ResponseOutcome
+    if (!this.#accepts(hold, outcome, job, options.when)) return 'response'
+    return outcome.aborted && options.onAbort === 'drop' ? 'client-abort' : undefined
+  }
+
+  #accepts (hold: Hold, outcome: ResponseOutcome, job: NewJob, when: Prepared['options']['when']): boolean {
+    switch (when) {
+      case 'handled': return !hold.failed
+      case 'success': return !hold.failed && outcome.statusCode < 400
+      case 'error': return hold.failed
+      case 'always': return true
+    }
+    try {
+      return when({ ...outcome }) === true
+    } catch (error) {
+      this.#observer.policyFailed('when', describe(error), job)
+      return false
+    }
+  }
+
+  #cancel (job: NewJob, reason: CancelReason): void {
+    this.#store('cancel a job', async () => {
+      if (await this.#backend.cancel(job.id, reason, 'its response did not end as it asked') === 'cancelled') this.#observer.cancelled(job, reason)
+    })
+  }
+
+  #store (what: string, write: () => void | Promise<void>): void {
+    const failed = (error: unknown): void => { this.#observer.storeFailed(what, describe(error)) }
+    try {
+      const written = write()
+      if (written !== undefined) written.catch(failed)
+    } catch (error) {
+      failed(error)
+    }
+  }
+}
+
+// The listeners are shared by all responses: `this` leads to the hold.
+
+function onFinish (this: RawResponse): void {
+  const hold = this[HOLD]
+  hold?.gate.finished(hold)
+}
+
+function onClose (this: RawResponse): void {
+  const hold = this[HOLD]
+  hold?.gate.closed(hold)
+}
+
+function unlisten (raw: RawResponse): void {
+  raw.removeListener('finish', onFinish)
+  raw.removeListener('close', onClose)
+}
+
+function isHttp2 (raw: RawResponse): raw is Http2ServerResponse {
+  return 'stream' in raw
+}
+
+/** Whether the response had ended, or its connection was gone, before anybody listened. */
+function isGone ({ raw, request }: FastifyReply): boolean {
+  if (isHttp2(raw)) return (raw.stream as typeof raw.stream | undefined)?.destroyed !== false || raw.stream.closed
+  return raw.closed || raw.destroyed || request.raw.socket?.destroyed === true
+}
+
+/** The response has no socket of its own yet, and hears nothing when the connection closes. */
+function waitBehind (socket: Socket, hold: Hold): void {
+  let queued = queuedOn.get(socket)
+  if (queued === undefined) {
+    const holds = new Set<Hold>()
+    queued = holds
+    queuedOn.set(socket, holds)
+    socket.once('close', () => {
+      for (const waiting of holds) waiting.gate.closed(waiting)
+    })
+  }
+  queued.add(hold)
+  hold.queued = queued
+}
+
+/**
+ * Calls `done` when Fastify answers into a response whose client is gone. No hook tells of it without a cost for
+ * every route, so this one response is watched where every answer passes.
+ */
+function afterHandler (raw: RawResponse, done: () => void): void {
+  const answered = (): void => {
+    Reflect.deleteProperty(raw, 'writeHead')
+    Reflect.deleteProperty(raw, 'end')
+    raw.removeListener('pipe', answered)
+    done()
+  }
+  raw.once('pipe', answered)
+  for (const method of ['writeHead', 'end'] as const) {
+    Object.defineProperty(raw, method, {
+      configurable: true,
+      writable: true,
+      value (...args: unknown[]): unknown {
+        answered()
+        return Reflect.apply(raw[method], raw, args) as unknown
+      }
+    })
+  }
+}

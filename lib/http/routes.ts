@@ -1,0 +1,74 @@
+/** The routes that show jobs and health. */
+import type { FastifyInstance, FastifyRequest, FastifySchema } from 'fastify'
+import { watchLoopDelay, type Clock } from '../clock.ts'
+import { errors } from '../errors.ts'
+import type { JobRecord } from '../job.ts'
+import type { Control } from '../jobs/control.ts'
+import type { HealthCheck } from '../jobs/health.ts'
+import type { Authorize, RouteSettings } from '../options.ts'
+import { errorSchema, healthSchema, retryAfter, statusBody, statusSchema } from './views.ts'
+
+export interface RouteParts {
+  readonly clock: Clock
+  readonly control: Control
+  readonly health: HealthCheck
+  readonly authorize: Authorize | undefined
+  readonly onClosed: (close: () => void) => void
+}
+
+/** Adds the routes to an instance of its own, whose prefix they take. */
+export function addRoutes (app: FastifyInstance, routes: RouteSettings, parts: RouteParts): void {
+  if (routes.status !== false) addStatusRoute(app, routes.status, routes, parts)
+  if (routes.health !== false) addHealthRoute(app, routes.health, routes, parts)
+}
+
+function addStatusRoute (app: FastifyInstance, path: string, routes: RouteSettings, { control, clock, authorize }: RouteParts): void {
+  const [before, after] = path.split(/:id(?=\/|$)/) as [string, string]
+  control.statusPath = [withPrefix(app, before), after]
+  app.get<{ Params: { id: string } }>(path, {
+    ...routes.passed,
+    schema: describeRoute('State of a background job', routes, {
+      params: { type: 'object', required: ['id'], properties: { id: { type: 'string' } } },
+      response: { 200: statusSchema, 404: errorSchema }
+    })
+  }, async (request, reply) => {
+    const record = await control.get(request.params.id)
+    if (record === undefined || !await mayRead(authorize, request, record)) throw new errors.JobNotFound()
+    const wait = retryAfter(record, clock.now())
+    if (wait !== undefined) reply.header('retry-after', wait)
+    reply.header('cache-control', 'no-store')
+    return statusBody(record, authorize !== undefined)
+  })
+}
+
+async function mayRead (authorize: Authorize | undefined, request: FastifyRequest, job: JobRecord): Promise<boolean> {
+  return authorize === undefined || await authorize(request, 'read', job) === true
+}
+
+function addHealthRoute (app: FastifyInstance, path: string, routes: RouteSettings, { clock, health, onClosed }: RouteParts): void {
+  const loopDelay = watchLoopDelay(clock)
+  onClosed(() => { loopDelay.stop() })
+  app.get<{ Querystring: { strict?: string } }>(path, {
+    ...routes.passed,
+    schema: describeRoute('Health of the background jobs', routes, {
+      querystring: { type: 'object', properties: { strict: { type: 'string' } } },
+      response: { 200: healthSchema, 503: healthSchema }
+    })
+  }, async (request, reply) => {
+    const body = await health.read(loopDelay.read())
+    reply.header('cache-control', 'no-store')
+    if (request.query.strict === '1' && body.status !== 'ok') reply.code(503)
+    return body
+  })
+}
+
+/** `summary` and the user's `tags` are no part of Fastify's own type: @fastify/swagger adds them. */
+function describeRoute (summary: string, routes: RouteSettings, own: FastifySchema): FastifySchema {
+  const schema = { summary, ...routes.schema, ...own }
+  return schema
+}
+
+/** Joined as Fastify joins a prefix and a path. */
+function withPrefix (app: FastifyInstance, path: string): string {
+  return app.prefix.endsWith('/') && path.startsWith('/') ? app.prefix + path.slice(1) : app.prefix + path
+}

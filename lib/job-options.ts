@@ -1,0 +1,134 @@
+/** Options of a job: documented, checked, and resolved. The nearest wins: per call, then `define`, then `defaults`. */
+import * as check from './check.ts'
+import { errors } from './errors.ts'
+import type { Backoff, BackoffFunction, BackoffPolicy, Policy, RetryIf } from './job.ts'
+
+/** How the response that staged a job ended. */
+export interface ResponseOutcome {
+  statusCode: number
+  /** What was thrown or sent as an error before the reply; `undefined` when nothing was. */
+  error: unknown
+  /** The client left, or the response broke, before it was complete. */
+  aborted: boolean
+}
+
+/**
+ * - `handled`: no error was thrown or sent by the handler or a hook before the reply, whatever status they chose
+ * - `success`: handled, and the status is below 400
+ * - `error`: not handled
+ * - `always`
+ * - a function, called once when the response is over; anything but `true` cancels the job
+ */
+export type When = 'handled' | 'success' | 'error' | 'always' | ((outcome: ResponseOutcome) => boolean)
+
+export interface JobOptions {
+  /** Attempts in all, the first included; 1 to 1 000. @default 3 for tasks, 1 for inline functions */
+  attempts?: number | undefined
+  /**
+   * Wait between attempts: ms (fixed, without jitter), a shape, or a function.
+   * @default { type: 'exponential', delay: 1000, maxDelay: 60000, jitter: 0.5 }
+   */
+  backoff?: number | Backoff | BackoffFunction | undefined
+  /** Ms an attempt may take; then its signal aborts. 0: no limit. @default 30000 */
+  timeout?: number | undefined
+  /** Asked after an attempt threw: `false` makes the job a dead letter at once. Not asked after a timeout. */
+  retryIf?: RetryIf | undefined
+  /** Ms before the first start. Not together with `runAt`. @default 0 */
+  delay?: number | undefined
+  /** Instant of the first start: Date, ISO 8601 or ms since the epoch. The past means now. */
+  runAt?: Date | string | number | undefined
+  /** Ms in which the first attempt must start, else the job fails as `expired`. 0: no limit. @default 0 */
+  ttl?: number | undefined
+  /** Higher first, −1 000 000 to 1 000 000; equals in the order of arrival. @default 0 */
+  priority?: number | undefined
+  /** @default 'default' */
+  queue?: string | undefined
+  /** Which ends of the response let a staged job start. @default 'handled' */
+  when?: When | undefined
+  /** What becomes of a staged job that `when` accepted although the client had left. @default 'run' */
+  onAbort?: 'run' | 'drop' | undefined
+  /** Run in the `AsyncLocalStorage` context of the call, instead of an empty one. @default false */
+  callerContext?: boolean | undefined
+}
+
+/** Job options with every value in its place. */
+export interface ResolvedJobOptions extends Policy {
+  readonly delay: number
+  /** Epoch ms; NaN when not given. */
+  readonly runAt: number
+  readonly ttl: number
+  readonly priority: number
+  readonly queue: string
+  readonly when: When
+  readonly onAbort: 'run' | 'drop'
+  readonly callerContext: boolean
+}
+
+const DEFAULT_BACKOFF = { type: 'exponential', delay: 1_000, maxDelay: 60_000, jitter: 0.5 } as const
+
+export const TASK_DEFAULTS: ResolvedJobOptions = Object.freeze({
+  attempts: 3,
+  backoff: DEFAULT_BACKOFF,
+  timeout: 30_000,
+  retryIf: undefined,
+  delay: 0,
+  runAt: NaN,
+  ttl: 0,
+  priority: 0,
+  queue: 'default',
+  when: 'handled',
+  onAbort: 'run',
+  callerContext: false
+})
+export const INLINE_DEFAULTS: ResolvedJobOptions = Object.freeze({ ...TASK_DEFAULTS, attempts: 1 })
+
+export const JOB_CHECKS: check.Checks = {
+  attempts: check.integer(1, 1_000),
+  backoff: check.either(check.duration, check.either(check.func, check.group({
+    type: check.oneOf('fixed', 'exponential'),
+    delay: check.duration,
+    maxDelay: check.duration,
+    jitter: check.ratio
+  }))),
+  timeout: check.duration,
+  retryIf: check.func,
+  delay: check.duration,
+  runAt: check.instant,
+  ttl: check.duration,
+  priority: check.integer(-1_000_000, 1_000_000),
+  queue: check.name,
+  when: check.either(check.oneOf('handled', 'success', 'error', 'always'), check.func),
+  onAbort: check.oneOf('run', 'drop'),
+  callerContext: check.boolean
+}
+
+/**
+ * Lays options over a base. The base itself comes back when nothing was given.
+ * @throws FST_BG_BAD_OPTION, FST_BG_UNKNOWN_OPTION
+ */
+export function resolveJobOptions (where: string, base: ResolvedJobOptions, options: JobOptions | undefined): ResolvedJobOptions {
+  if (options === undefined) return base
+  return layJobOptions(where, base, check.options<JobOptions>(where, JOB_CHECKS, options))
+}
+
+/** The same for options that were checked already. */
+export function layJobOptions (where: string, base: ResolvedJobOptions, given: JobOptions): ResolvedJobOptions {
+  const { backoff, runAt, ...plain } = given
+  if (runAt !== undefined && given.delay !== undefined) {
+    throw new errors.BadOption(`${where}.runAt`, 'either delay or runAt', 'both')
+  }
+  return Object.freeze({
+    ...base,
+    // A nearer `delay` replaces a farther `runAt`, and the other way round.
+    ...(runAt !== undefined ? { runAt: check.toEpoch(runAt), delay: 0 } : given.delay !== undefined ? { runAt: NaN } : undefined),
+    ...(backoff !== undefined ? { backoff: resolveBackoff(backoff) } : undefined),
+    ...plain
+  } as ResolvedJobOptions)
+}
+
+function resolveBackoff (backoff: number | Backoff | BackoffFunction): BackoffPolicy {
+  if (typeof backoff === 'function') return backoff
+  if (typeof backoff === 'number') return { type: 'fixed', delay: backoff, maxDelay: backoff, jitter: 0 }
+  const { type = DEFAULT_BACKOFF.type, delay = DEFAULT_BACKOFF.delay, jitter = DEFAULT_BACKOFF.jitter } = backoff
+  return { type, delay, maxDelay: backoff.maxDelay ?? Math.max(DEFAULT_BACKOFF.maxDelay, delay), jitter }
+}

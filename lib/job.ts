@@ -1,0 +1,196 @@
+/** The words: what a job is, which states it passes through, what an attempt ends in. */
+import type { AsyncResource } from 'node:async_hooks'
+import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
+import type { ErrorFacts } from './describe.ts'
+import type { Json } from './json.ts'
+
+/**
+ * - `pending`: accepted, the response that staged it is not over
+ * - `waiting`: may start
+ * - `delayed`: may start later, see `DelayReason`
+ * - `waiting-children`: a parent whose children are not done
+ * - `active`: an attempt runs
+ * - `completed`, `failed`, `cancelled`: final; only the retry of a dead letter leaves `failed`
+ */
+export type JobState = 'pending' | 'waiting' | 'delayed' | 'waiting-children' | 'active' | FinalState
+export type FinalState = 'completed' | 'failed' | 'cancelled'
+export type DelayReason = 'delay' | 'retry' | 'rate-limit'
+/** The cause of the last attempt's failure; `expired`: not started within its `ttl`. */
+export type Failure = 'exhausted' | 'unrecoverable' | 'timeout' | 'expired' | 'stalled'
+export type CancelReason = 'user' | 'response' | 'client-abort' | 'shutdown'
+export type OmittedResult = 'unserializable' | 'too-large'
+
+/** The legal moves. Backends assert them. */
+export const MOVES: Readonly<Record<JobState, readonly JobState[]>> = {
+  pending: ['waiting', 'delayed', 'failed', 'cancelled'],
+  waiting: ['active', 'failed', 'cancelled'],
+  delayed: ['waiting', 'active', 'failed', 'cancelled'],
+  'waiting-children': ['waiting', 'failed', 'cancelled'],
+  active: ['completed', 'failed', 'cancelled', 'waiting', 'delayed'],
+  completed: [],
+  failed: ['waiting', 'delayed'],
+  cancelled: []
+}
+
+export function isFinal (state: JobState): state is FinalState {
+  return state === 'completed' || state === 'failed' || state === 'cancelled'
+}
+
+/** A function that was handed over with its job. It lives in memory and is let go when the job ends. */
+export interface InlineWork {
+  readonly run: (context: JobContext) => unknown
+  /** The instance whose request or call made the job. */
+  readonly app: FastifyInstance
+}
+
+/** How a job is run. Every key has its value; see `JobOptions` for their meaning. */
+export interface Policy {
+  readonly attempts: number
+  readonly backoff: BackoffPolicy
+  readonly timeout: number
+  readonly retryIf: RetryIf | undefined
+}
+
+export interface Backoff {
+  /** @default 'exponential' */
+  type?: 'fixed' | 'exponential'
+  /** Ms before the second attempt. @default 1000 */
+  delay?: number
+  /** Ms, cap of an exponential delay. @default 60000, or `delay` where that is longer */
+  maxDelay?: number
+  /** From 0 to 1: a delay is drawn from delay·(1 − jitter) to delay. @default 0.5 */
+  jitter?: number
+}
+/** Ms until the next attempt. `attempt` is the one that failed, from 1. */
+export type BackoffFunction = (attempt: number, error: unknown, job: JobFacts) => number
+export type BackoffPolicy = Readonly<Required<Backoff>> | BackoffFunction
+/** False: make no more attempts. */
+export type RetryIf = (error: unknown, job: JobFacts) => boolean
+
+/** A job as `jobs/add` hands it to a backend, and a backend hands it back with each attempt. */
+export interface NewJob {
+  readonly id: string
+  readonly name: string
+  readonly queue: string
+  /** Owned by the backend from here on; attempts get copies. */
+  readonly payload: Json
+  /** Of the payload's JSON; 0 for inline functions. */
+  readonly bytes: number
+  /** Higher first. */
+  readonly priority: number
+  readonly attempts: number
+  /** Wall clock, ms. */
+  readonly createdAt: number
+  /** Ms from now until it may start. */
+  readonly delay: number
+  /** Ms from now until it is too late to start; 0: never. */
+  readonly ttl: number
+  /** True: it waits in `pending` for `release`. */
+  readonly staged: boolean
+  readonly requestId: string | null
+  /** The job whose flow this one belongs to. */
+  readonly parent: string | null
+  readonly policy: Policy
+  /** Cleared by the backend when the job ends. */
+  inline: InlineWork | undefined
+  /** The caller's async context, when the job asked for it; cleared with `inline`. */
+  context: AsyncResource | undefined
+}
+
+/** What handlers and policies see of their job. */
+export interface JobFacts {
+  readonly id: string
+  readonly name: string
+  readonly queue: string
+  /** From 1. */
+  readonly attempt: number
+  readonly attempts: number
+  /** ISO 8601. */
+  readonly createdAt: string
+  /** Fastify's id of the request that made the job. */
+  readonly requestId: string | null
+}
+
+/** What a handler is given beside its payload. */
+export interface JobContext {
+  /** The instance that called `define`; for inline functions, the one whose request or call made the job. */
+  readonly app: FastifyInstance
+  readonly job: JobFacts
+  /** The job's own, never the request's: aborts on timeout, cancel and shutdown. Its `reason` is a `JobAbortedError`. */
+  readonly signal: AbortSignal
+  /** Child of the app's logger with `jobId, task, attempt, reqId`. */
+  readonly log: FastifyBaseLogger
+  /**
+   * Shown in the job's status. Ignored once the attempt has ended.
+   * @throws FST_BG_BAD_OPTION when the value has no JSON form or is larger than `maxPayloadBytes`
+   */
+  readonly progress: (value: unknown) => void
+  /** Resolves in a later turn of the event loop: lets requests go first in the middle of long work. */
+  readonly yieldNow: () => Promise<void>
+}
+
+/** One execution, delivered by a backend and given back to it with an outcome. Its identity is the fencing token. */
+export interface Attempt {
+  readonly job: NewJob
+  /** From 1. */
+  readonly number: number
+  /** A copy of its own: what a handler does to it, no other attempt sees. */
+  readonly payload: Json
+  /** Ms between the job's becoming ready and this attempt. */
+  readonly waited: number
+}
+
+/** How an attempt ended. Whoever ran it does not store it, whoever stores it does not judge it. */
+export type Outcome =
+  | { readonly kind: 'completed', readonly result?: Json, readonly resultOmitted?: OmittedResult }
+  | { readonly kind: 'retry', readonly delay: number, readonly error: ErrorFacts, readonly charged: boolean }
+  | { readonly kind: 'dead', readonly error: ErrorFacts, readonly failure: Failure }
+  | { readonly kind: 'cancelled', readonly reason: CancelReason }
+  /** Given back, attempt not charged, to start again after `delay` ms. */
+  | { readonly kind: 'released', readonly delay: number }
+
+/** A failed attempt in a job's history. */
+export interface FailedAttempt {
+  readonly attempt: number
+  readonly endedAt: string
+  readonly error: ErrorFacts
+}
+
+/** What is known of a job. Instants are ISO 8601. */
+export interface JobRecord {
+  id: string
+  name: string
+  queue: string
+  state: JobState
+  /** The last value given to `progress`; null before. */
+  progress: Json
+  /** Started attempts; a replayed dead letter starts again at 0. */
+  attemptsMade: number
+  attempts: number
+  priority: number
+  createdAt: string
+  /** Start of the last attempt. */
+  startedAt: string | null
+  finishedAt: string | null
+  requestId: string | null
+  payload: Json
+  result?: Json
+  resultOmitted?: OmittedResult
+  /** The last attempt's error; gone when a later attempt succeeds. */
+  error?: ErrorFacts
+  failure?: Failure
+  reason?: CancelReason
+  delayReason?: DelayReason
+  /** The attempt has timed out and its body has not settled. */
+  overdue?: true
+  /** Of a job delayed by a retry or a rate limit. */
+  retryAt?: string
+  /** Of a job delayed by `delay` or `runAt`. */
+  runAt?: string
+  /** The failed attempts, oldest first, at most 20. */
+  history?: FailedAttempt[]
+}
+
+export function iso (ms: number): string {
+  return new Date(ms).toISOString()
+}

@@ -1,0 +1,81 @@
+/** The context of an attempt. Nothing in it is made before it is asked for. */
+import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
+import { came } from '../check.ts'
+import { errors, JobAbortedError, type AbortKind } from '../errors.ts'
+import { iso, type Attempt, type JobContext, type JobFacts } from '../job.ts'
+import { copyAsJson, type Copied, type Json } from '../json.ts'
+
+/** What the running attempt lends to its context. */
+export interface Stage {
+  readonly attempt: Attempt
+  readonly app: FastifyInstance
+  readonly maxBytes: number
+  readonly aborted: { readonly kind: AbortKind, readonly detail: string } | undefined
+  note (value: Json): void
+  soon (run: () => void): void
+}
+
+export class AttemptContext implements JobContext {
+  readonly #stage: Stage
+  #controller: AbortController | undefined
+  #job: JobFacts | undefined
+  #log: FastifyBaseLogger | undefined
+
+  constructor (stage: Stage) {
+    this.#stage = stage
+  }
+
+  get app (): FastifyInstance { return this.#stage.app }
+
+  get job (): JobFacts { return (this.#job ??= factsOf(this.#stage.attempt)) }
+
+  get log (): FastifyBaseLogger {
+    const { attempt: { job, number } } = this.#stage
+    return (this.#log ??= this.app.log.child({ jobId: job.id, task: job.name, attempt: number, reqId: job.requestId ?? undefined }))
+  }
+
+  get signal (): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController()
+      this.abort()
+    }
+    return this.#controller.signal
+  }
+
+  /** Passes the stage's abort on to the signal, if anybody took it. */
+  abort (): void {
+    const { aborted } = this.#stage
+    if (aborted !== undefined) this.#controller?.abort(new JobAbortedError(aborted.kind, aborted.detail))
+  }
+
+  get progress (): (value: unknown) => void {
+    const stage = this.#stage
+    return (value) => {
+      const copied = asProgress(value)
+      if (copied === undefined || copied.bytes > stage.maxBytes) {
+        throw new errors.BadOption('progress', `a value with a JSON form of at most ${stage.maxBytes} bytes`, copied === undefined ? came(value) : `${copied.bytes} bytes`)
+      }
+      stage.note(copied.value)
+    }
+  }
+
+  get yieldNow (): () => Promise<void> {
+    const stage = this.#stage
+    return () => new Promise((resolve) => { stage.soon(resolve) })
+  }
+}
+
+export function factsOf (attempt: Attempt): JobFacts {
+  const { job, number } = attempt
+  return Object.freeze({
+    id: job.id, name: job.name, queue: job.queue, attempt: number, attempts: job.attempts, createdAt: iso(job.createdAt), requestId: job.requestId
+  })
+}
+
+function asProgress (value: unknown): Copied | undefined {
+  try {
+    return copyAsJson(value)
+  } catch {
+    return undefined
+  }
+}

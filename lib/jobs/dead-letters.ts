@@ -1,0 +1,92 @@
+/** Dead letters: jobs in state `failed`, kept to be looked at, retried or removed. */
+import type { Backend } from '../backend.ts'
+import * as check from '../check.ts'
+import { errors } from '../errors.ts'
+import { isId } from '../id.ts'
+import type { JobRecord } from '../job.ts'
+
+export interface DeadLetterFilter {
+  task?: string | undefined
+}
+
+export interface DeadLetterQuery extends DeadLetterFilter {
+  /** The `next` of the page before. */
+  after?: string | undefined
+  /** 1 to 1 000. @default 100 */
+  limit?: number | undefined
+}
+
+export interface DeadLetterPage {
+  /** In the order of making. */
+  jobs: JobRecord[]
+  /** For `after`; null on the last page. */
+  next: string | null
+}
+
+export interface DeadLetterRetryOptions {
+  /** Only count. @default false */
+  dryRun?: boolean | undefined
+  /** Starts this many a second. @default all at once */
+  ratePerSecond?: number | undefined
+}
+
+/** `matched` were meant, `done` were done. */
+export interface DeadLetterAnswer {
+  matched: number
+  done: number
+}
+
+const anId: check.Check = (value) => isId(value) ? undefined : 'the id of a job'
+const FILTER: check.Checks = { task: check.name }
+const QUERY: check.Checks = { ...FILTER, after: anId, limit: check.integer(1, 1_000) }
+const RETRY: check.Checks = {
+  dryRun: check.boolean,
+  ratePerSecond: (value) => typeof value === 'number' && value > 0 && value <= 1e6 ? undefined : 'a number above 0, at most 1000000'
+}
+
+export class DeadLetters {
+  readonly #backend: Backend
+
+  constructor (backend: Backend) {
+    this.#backend = backend
+  }
+
+  async list (query: DeadLetterQuery = {}): Promise<DeadLetterPage> {
+    const { task, after, limit = 100 } = check.options<DeadLetterQuery>('deadLetters.list query', QUERY, query)
+    // One more than asked for tells whether there is a next page.
+    const found = await this.#backend.list({
+      states: ['failed'], limit: limit + 1, ...(task !== undefined ? { name: task } : {}), ...(after !== undefined ? { after } : {})
+    })
+    const jobs = found.slice(0, limit)
+    return { jobs, next: found.length > limit ? (jobs.at(-1) as JobRecord).id : null }
+  }
+
+  async get (id: string): Promise<JobRecord | undefined> {
+    const record = isId(id) ? await this.#backend.get(id) : undefined
+    return record?.state === 'failed' ? record : undefined
+  }
+
+  /** @throws FST_BG_NOT_RETRYABLE for the id of a job that is no dead letter, or whose inline function was released */
+  async retry (which: string | DeadLetterFilter, options: DeadLetterRetryOptions = {}): Promise<DeadLetterAnswer> {
+    const { dryRun = false, ratePerSecond } = check.options<DeadLetterRetryOptions>('deadLetters.retry options', RETRY, options)
+    const ids = await this.#match(which)
+    if (dryRun) return { matched: ids.length, done: 0 }
+    const done = await this.#backend.retry(ids, ratePerSecond === undefined ? 0 : 1_000 / ratePerSecond)
+    if (typeof which === 'string' && ids.length === 1 && done === 0) {
+      throw new errors.NotRetryable(which, 'its inline function was released when it ended')
+    }
+    return { matched: ids.length, done }
+  }
+
+  async remove (which: string | DeadLetterFilter): Promise<DeadLetterAnswer> {
+    const ids = await this.#match(which)
+    return { matched: ids.length, done: await this.#backend.remove(ids) }
+  }
+
+  async #match (which: string | DeadLetterFilter): Promise<string[]> {
+    if (typeof which === 'string') return await this.get(which) === undefined ? [] : [which]
+    const { task } = check.options<DeadLetterFilter>('deadLetters filter', FILTER, which)
+    const found = await this.#backend.list({ states: ['failed'], limit: Infinity, ...(task !== undefined ? { name: task } : {}) })
+    return found.map((job) => job.id)
+  }
+}

@@ -1,0 +1,98 @@
+/**
+ * The slots of one queue. p-queue bounds how many slots run; a slot takes one attempt after the other until none is
+ * left. Waiting jobs stay with the backend, which is told how many attempts it may have out: never more than slots.
+ */
+import { AsyncResource } from 'node:async_hooks'
+import PQueue from 'p-queue'
+import type { Attempt } from '../job.ts'
+import type { Turns } from './turns.ts'
+
+/** What a slot does with an attempt. */
+export interface Work<Ran> {
+  /** Resolves when the body has settled, and never rejects. */
+  run (attempt: Attempt): Promise<Ran>
+  /** Called when the slot is free again; brings the next attempt. Must not throw. */
+  ended (ran: Ran): void
+}
+
+export class Pool<Ran> {
+  readonly concurrency: number
+  readonly #slots: PQueue
+  readonly #inbox: Attempt[] = []
+  readonly #work: Work<Ran>
+  readonly #turns: Turns
+  readonly #want: (n: number) => void
+  /** Slots start here, so that no job sees the async context of whoever happened to wake them. */
+  readonly #home = new AsyncResource('BackgroundTasks')
+  #open = 0
+  /** Of the open slots: those inside a body. The others are about to look into the inbox. */
+  #running = 0
+  /** Of the running: those whose body outlived its verdict. */
+  #held = 0
+  #paused = false
+  #stopped = false
+
+  constructor (concurrency: number, turns: Turns, work: Work<Ran>, want: (n: number) => void) {
+    this.concurrency = concurrency
+    this.#slots = new PQueue({ concurrency })
+    this.#turns = turns
+    this.#work = work
+    this.#want = want
+  }
+
+  get paused (): boolean { return this.#paused }
+
+  /** Called at the beginning of a turn of the loop, or from a slot that has ended. */
+  accept (attempts: readonly Attempt[]): void {
+    this.#inbox.push(...attempts)
+    if (this.#open === 0) this.#turns.begin()
+    while (this.#open < this.concurrency && this.#open - this.#running < this.#inbox.length) {
+      this.#open++
+      this.#home.runInAsyncScope(() => { void this.#slots.add(this.#slot) })
+    }
+  }
+
+  readonly #slot = async (): Promise<void> => {
+    for (;;) {
+      while (this.#turns.over) await this.#turns.next()
+      const attempt = this.#inbox.shift()
+      if (attempt === undefined) break
+      this.#running++
+      const ran = await this.#work.run(attempt)
+      this.#running--
+      this.#work.ended(ran)
+    }
+    this.#open--
+  }
+
+  /** A body goes on although its job was judged: its slot stays taken. */
+  hold (): void {
+    this.#held++
+    this.announce()
+  }
+
+  unhold (): void {
+    this.#held--
+    this.announce()
+  }
+
+  pause (): void {
+    this.#paused = true
+    this.announce()
+  }
+
+  resume (): void {
+    this.#paused = false
+    this.announce()
+  }
+
+  /** For good. */
+  stop (): void {
+    this.#stopped = true
+    this.announce()
+  }
+
+  announce (): void {
+    this.#want(this.#paused || this.#stopped ? 0 : this.concurrency - this.#held)
+  }
+}

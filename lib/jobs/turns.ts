@@ -1,0 +1,36 @@
+/** How long jobs may run before the event loop gets its turn: many light jobs must not hold it together. */
+import type { Clock } from '../clock.ts'
+
+/** Ms. Short enough to be lost in a request's latency, long enough to make the hop between turns cheap. */
+const SLICE = 1
+
+export class Turns {
+  readonly #clock: Clock
+  #began = 0
+  #next: Promise<void> | undefined
+
+  constructor (clock: Clock) {
+    this.#clock = clock
+  }
+
+  /** The caller knows that it stands at the beginning of a turn. */
+  begin (): void {
+    this.#began = this.#clock.monotonic()
+  }
+
+  /** Whether this turn's slice is used up; then wait for `next` and ask again. */
+  get over (): boolean {
+    return this.#clock.monotonic() - this.#began > SLICE
+  }
+
+  /** All who wait share one hop. */
+  next (): Promise<void> {
+    return (this.#next ??= new Promise((resolve) => {
+      this.#clock.soon(() => {
+        this.#next = undefined
+        this.begin()
+        resolve()
+      })
+    }))
+  }
+}

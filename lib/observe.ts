@@ -1,0 +1,175 @@
+/** What is told to the log, and counted. One line for each thing that happened; nothing happens silently. */
+import type { Clock, Timer } from './clock.ts'
+import type { ErrorFacts } from './describe.ts'
+import type { AbortKind } from './errors.ts'
+import type { Attempt, CancelReason, JobRecord, NewJob, Outcome } from './job.ts'
+
+/** The part of pino that is used. */
+export interface Logger {
+  info (fields: object, text: string): void
+  warn (fields: object, text: string): void
+  error (fields: object, text: string): void
+  isLevelEnabled?: (level: string) => boolean
+}
+
+/** Since the plugin was registered. */
+export interface Totals {
+  completed: number
+  cancelled: number
+  failedAttempts: number
+  deadLettered: number
+}
+
+/** Things that should not happen often, since the plugin was registered. */
+export interface Incidents {
+  /** Jobs not taken because a queue was full. */
+  refused: number
+  /** Dead letters dropped by `retention`. */
+  evicted: number
+  /** Responses that did not end within `maxHold`. */
+  held: number
+}
+
+/** Ids in one log line. */
+const NAMED = 20
+
+export class Observer {
+  readonly totals: Totals = { completed: 0, cancelled: 0, failedAttempts: 0, deadLettered: 0 }
+  readonly incidents: Incidents = { refused: 0, evicted: 0, held: 0 }
+  readonly #log: Logger
+  readonly #often: Throttle
+
+  constructor (log: Logger, clock: Clock) {
+    this.#log = log
+    this.#often = new Throttle(clock)
+  }
+
+  attemptEnded (attempt: Attempt, outcome: Outcome, durationMs: number): void {
+    const { job } = attempt
+    switch (outcome.kind) {
+      case 'completed':
+        this.totals.completed++
+        if (this.#log.isLevelEnabled?.('info') === false) return
+        return this.#log.info({ ...attemptFields(attempt, durationMs), resultOmitted: outcome.resultOmitted }, 'job completed')
+      case 'retry':
+        this.totals.failedAttempts++
+        return this.#log.warn({ ...attemptFields(attempt, durationMs), err: outcome.error, retryInMs: Math.round(outcome.delay) }, 'attempt failed, the job will be retried')
+      case 'dead':
+        this.totals.failedAttempts++
+        this.totals.deadLettered++
+        return this.#log.error({ ...attemptFields(attempt, durationMs), err: outcome.error, failure: outcome.failure }, 'job failed')
+      case 'cancelled':
+        return this.cancelled(job, outcome.reason)
+      case 'released':
+        return this.#log.info(attemptFields(attempt, durationMs), 'job given back')
+    }
+  }
+
+  cancelled (job: Pick<NewJob, 'id' | 'name' | 'queue' | 'requestId'>, reason: CancelReason, detail?: string): void {
+    this.totals.cancelled++
+    this.#log.info({ ...jobFields(job), reason, detail }, 'job cancelled')
+  }
+
+  expired (job: NewJob): void {
+    this.totals.deadLettered++
+    this.#log.error({ ...jobFields(job), failure: 'expired', ttl: job.ttl }, 'job failed: not started within its ttl')
+  }
+
+  refused (queue: string, task: string, jobs: number, why: string): void {
+    this.incidents.refused += jobs
+    this.#often.say(`refused ${queue} ${task}`, jobs, (count) => {
+      this.#log.warn({ queue, task, count, why }, 'jobs refused: the queue is full')
+    })
+  }
+
+  evicted (job: NewJob): void {
+    this.incidents.evicted++
+    this.#often.say(`evicted ${job.name}`, 1, (count) => {
+      this.#log.warn({ task: job.name, queue: job.queue, count, lastJobId: job.id }, 'dead letters dropped by retention')
+    })
+  }
+
+  held (requestId: string, jobs: number, maxHold: number): void {
+    this.incidents.held++
+    this.#log.warn({ reqId: requestId, jobs, maxHold }, 'the response did not end within maxHold, its jobs go on without it')
+  }
+
+  /** A body that goes on after its signal aborted and the grace is over. */
+  leaked (attempt: Attempt, kind: AbortKind, aliveMs: number): void {
+    this.#log.warn({ ...attemptFields(attempt, aliveMs), abortedBy: kind }, 'job ignores its signal and keeps its slot')
+  }
+
+  /** Such a body has settled after all. */
+  returned (attempt: Attempt, aliveMs: number): void {
+    this.#log.info(attemptFields(attempt, aliveMs), 'job that ignored its signal has ended, its slot is free')
+  }
+
+  /** A function the user gave as policy (`retryIf`, `backoff`, `when`, `onUnfinished`) threw or answered nonsense. */
+  policyFailed (option: string, error: ErrorFacts, job?: Pick<NewJob, 'id' | 'name' | 'queue' | 'requestId'>): void {
+    this.#log.error({ ...(job && jobFields(job)), option, err: error }, `${option} failed`)
+  }
+
+  storeFailed (what: string, error: ErrorFacts): void {
+    this.#log.error({ err: error }, `the backend failed to ${what}`)
+  }
+
+  unfinished (jobs: readonly JobRecord[]): void {
+    const tasks: Record<string, number> = Object.create(null)
+    for (const job of jobs) tasks[job.name] = (tasks[job.name] ?? 0) + 1
+    const named = jobs.slice(0, NAMED).map((job) => ({ jobId: job.id, task: job.name, state: job.state }))
+    this.#log.warn({ count: jobs.length, tasks, jobs: named }, 'shutdown left jobs undone')
+  }
+
+  close (): void {
+    this.#often.close()
+  }
+}
+
+function jobFields (job: Pick<NewJob, 'id' | 'name' | 'queue' | 'requestId'>): Record<string, unknown> {
+  return { jobId: job.id, task: job.name, queue: job.queue, reqId: job.requestId ?? undefined }
+}
+
+function attemptFields (attempt: Attempt, durationMs: number): Record<string, unknown> {
+  return { ...jobFields(attempt.job), attempt: attempt.number, waitMs: Math.round(attempt.waited), durationMs: Math.round(durationMs) }
+}
+
+/** At most one line a second for each key; what was not said is counted into the next line. */
+class Throttle {
+  readonly #clock: Clock
+  readonly #keys = new Map<string, { count: number, say: (count: number) => void, timer: Timer }>()
+
+  constructor (clock: Clock) {
+    this.#clock = clock
+  }
+
+  say (key: string, count: number, say: (count: number) => void): void {
+    const quiet = this.#keys.get(key)
+    if (quiet !== undefined) {
+      quiet.count += count
+      quiet.say = say
+      return
+    }
+    say(count)
+    this.#hush(key)
+  }
+
+  #hush (key: string): void {
+    const timer = this.#clock.setTimer(() => {
+      const quiet = this.#keys.get(key)
+      this.#keys.delete(key)
+      if (quiet === undefined || quiet.count === 0) return
+      quiet.say(quiet.count)
+      this.#hush(key)
+    }, 1_000)
+    timer.unref()
+    this.#keys.set(key, { count: 0, say: () => {}, timer })
+  }
+
+  close (): void {
+    for (const quiet of this.#keys.values()) {
+      this.#clock.clearTimer(quiet.timer)
+      if (quiet.count > 0) quiet.say(quiet.count)
+    }
+    this.#keys.clear()
+  }
+}

@@ -1,0 +1,119 @@
+/** The introductions: options are resolved, the rooms are built, and Fastify is told about them. */
+import type { FastifyBaseLogger, FastifyInstance, FastifyPluginAsync, FastifyReply, FastifyTypeProvider, FastifyTypeProviderDefault } from 'fastify'
+import fp from 'fastify-plugin'
+import type { RawReplyDefaultExpression, RawRequestDefaultExpression, RawServerBase, RawServerDefault } from 'fastify'
+import { BackgroundFacade, type Background } from './background.ts'
+import { memory } from './backends/memory/index.ts'
+import { systemClock } from './clock.ts'
+import { assertSupported } from './backend.ts'
+import { errors } from './errors.ts'
+import { Gate } from './http/gate.ts'
+import { accepted, createStage, type AcceptJob, type StageJob } from './http/reply.ts'
+import { addRoutes } from './http/routes.ts'
+import { Intake } from './jobs/add.ts'
+import { Control } from './jobs/control.ts'
+import { DeadLetters } from './jobs/dead-letters.ts'
+import { Dispatch } from './jobs/dispatch.ts'
+import { Drain } from './jobs/drain.ts'
+import { HealthCheck } from './jobs/health.ts'
+import { Registry } from './jobs/registry.ts'
+import { Observer } from './observe.ts'
+import { resolveOptions, type BackgroundTasksOptions, type Settings } from './options.ts'
+
+declare module 'fastify' {
+  interface FastifyInstance<
+    RawServer extends RawServerBase = RawServerDefault,
+    RawRequest extends RawRequestDefaultExpression<RawServer> = RawRequestDefaultExpression<RawServer>,
+    RawReply extends RawReplyDefaultExpression<RawServer> = RawReplyDefaultExpression<RawServer>,
+    Logger extends FastifyBaseLogger = FastifyBaseLogger,
+    TypeProvider extends FastifyTypeProvider = FastifyTypeProviderDefault
+  > {
+    background: Background<TypeProvider>
+  }
+  interface FastifyReply {
+    background: StageJob
+    accepted: AcceptJob<this>
+  }
+}
+
+function build (app: FastifyInstance, settings: Settings) {
+  const backend = settings.backend ?? memory()
+  if (backend.durable) throw new errors.NotSupported('a durable backend', backend.name)
+  assertSupported(backend, 'inline', 'inline work')
+  const clock = backend.clock ?? systemClock
+  const { logLevel, logSerializers } = settings
+  const log = logLevel === undefined && logSerializers === undefined ? app.log : app.log.child({}, {
+    ...(logLevel !== undefined ? { level: logLevel } : undefined),
+    ...(logSerializers !== undefined ? { serializers: logSerializers } : undefined)
+  })
+  const observer = new Observer(log, clock)
+  const registry = new Registry(settings.taskDefaults)
+  const intake = new Intake(settings, registry, backend, clock, observer)
+  const dispatch = new Dispatch(settings, clock, backend, registry, observer)
+  const control = new Control(backend, dispatch, observer, clock)
+  const deadLetters = new DeadLetters(backend)
+  const gate = new Gate(backend, clock, observer, settings.maxHold)
+  const drain = new Drain(settings, clock, backend, intake, dispatch, observer)
+  const health = new HealthCheck(settings, { backend, control, intake, dispatch, drain, observer })
+  drain.onClosed(() => { gate.close() })
+  drain.onClosed(() => { observer.close() })
+  return { backend, clock, observer, registry, intake, dispatch, control, deadLetters, gate, drain, health }
+}
+
+const plugin: FastifyPluginAsync<BackgroundTasksOptions> = async function backgroundTasks (app, options) {
+  if (app.hasDecorator('background')) throw new errors.AlreadyRegistered()
+  const settings = resolveOptions(options)
+  const core = build(app, settings)
+  const { backend, clock, control, dispatch, drain, gate, health, intake, registry } = core
+
+  const facades = new WeakMap<FastifyInstance, BackgroundFacade>()
+  app.decorate('background', {
+    // `this` is the instance that asks: tasks belong to the plugin that defines them.
+    getter (this: FastifyInstance) {
+      let facade = facades.get(this)
+      if (facade === undefined) facades.set(this, facade = new BackgroundFacade(core, this))
+      return facade as unknown as Background
+    }
+  })
+  app.decorateReply('background', createStage(intake, backend, gate, control) as StageJob)
+  app.decorateReply('accepted', accepted as unknown as AcceptJob<FastifyReply>)
+
+  app.addHook('onError', (_request, reply, error, done) => {
+    gate.failed(reply, error)
+    done()
+  })
+
+  if (settings.routes.health !== false || settings.routes.status !== false) {
+    const { prefix, logLevel, logSerializers } = settings
+    await app.register(async (child) => {
+      addRoutes(child, settings.routes, { clock, control, health, authorize: settings.authorize, onClosed: (close) => { drain.onClosed(close) } })
+    }, { prefix, ...(logLevel !== undefined ? { logLevel } : {}), ...(logSerializers !== undefined ? { logSerializers } : {}) } as { prefix: string })
+  }
+
+  app.addHook('onReady', async () => {
+    registry.close()
+    await backend.start(dispatch, { queues: [...dispatch.pools.keys()], retention: settings.retention })
+    for (const pool of dispatch.pools.values()) pool.announce()
+    intake.open()
+  })
+
+  app.addHook('preClose', async () => {
+    drain.begin()
+    // Registered now, this runs right after the server has closed and before every other onClose hook, whichever
+    // plugin came first: jobs can use a database pool that another plugin closes.
+    const { onClose } = app as { onClose?: (close: (instance: unknown, done: () => void) => void) => void }
+    if (typeof onClose === 'function') onClose.call(app, (_instance, done) => { void drain.finish().then(done) })
+  })
+  // Where Fastify has no such door: later than we would like, but never left out.
+  app.addHook('onClose', async () => { await drain.finish() })
+}
+
+/**
+ * Background tasks for Fastify: `app.background`, `reply.background`, `reply.accepted`, and routes for status and
+ * health.
+ * @throws FST_BG_ALREADY_REGISTERED, FST_BG_BAD_OPTION, FST_BG_UNKNOWN_OPTION
+ */
+export const backgroundTasks: FastifyPluginAsync<BackgroundTasksOptions> = fp(plugin, {
+  name: 'fastify-background-tasks',
+  fastify: '5.x'
+})

@@ -1,0 +1,102 @@
+/**
+ * Fails a test that leaves something behind: a timer, a socket or another handle, a listener on `process`, a process
+ * warning, an unhandled rejection.
+ *
+ * `watchLeaks(t)` at the top of a test watches that test; with tap's root (`import t from 'tap'`) it watches each test
+ * of the file. Limits: a timer or handle that was unref'd is not seen (Node lists only what keeps the process alive),
+ * and tests that run side by side in one process would be taken for each other.
+ */
+
+/** The part of a tap test that is used here. */
+interface TestLike {
+  readonly parent?: unknown
+  teardown (handler: () => Promise<void>): void
+  beforeEach (handler: (t: TestLike) => void): void
+}
+
+export interface LeakOptions {
+  /** Process warnings that the test expects, like the one of `node:sqlite` on Node 22. */
+  allowWarnings?: RegExp
+}
+
+export interface LeakWatch {
+  /** Waits until what is closing has closed, stops watching, and says what is left: a line for each kind. */
+  stop (): Promise<string[]>
+}
+
+type Counts = Map<string, number>
+
+// They end by themselves within a few turns; what they work for is counted on its own.
+const passing = /^(Immediate|TickObject|CloseReq|.*Req(uest)?(Wrap|Callback|Promise)?)$/
+// A closing socket needs a few turns of the loop. Turns, not milliseconds: a slow machine gets as many.
+const maxTurns = 500
+
+// Both are opened at their first use, which would look like a leak of the test that prints first.
+void process.stdout
+void process.stderr
+
+export function watchLeaks (t: TestLike, options: LeakOptions = {}): void {
+  if (t.parent === undefined) {
+    t.beforeEach((child) => watchLeaks(child, options))
+    return
+  }
+  const watch = startWatch(options)
+  // tap runs teardowns last in, first out: this one sees what the test's own teardowns left.
+  t.teardown(async () => {
+    const leaks = await watch.stop()
+    if (leaks.length > 0) throw new Error(`the test left behind: ${leaks.join('; ')}`)
+  })
+}
+
+export function startWatch ({ allowWarnings }: LeakOptions = {}): LeakWatch {
+  const heard: string[] = []
+  const onWarning = (warning: Error) => {
+    const text = `${warning.name}: ${warning.message}`
+    if (!allowWarnings?.test(text)) heard.push(`process warning: ${text}`)
+  }
+  const onRejection = (reason: unknown) => { heard.push(`unhandled rejection: ${String(reason)}`) }
+  process.on('warning', onWarning)
+  // While this listener is there, tap leaves rejections to it.
+  process.on('unhandledRejection', onRejection)
+  const resourcesBefore = resources()
+  const listenersBefore = listeners()
+
+  return {
+    async stop () {
+      // Warnings and rejections are told at the end of a turn.
+      await nextTurn()
+      for (let turn = 0; turn < maxTurns && more(resources(), resourcesBefore).length > 0; turn++) await nextTurn()
+      const left = [...more(resources(), resourcesBefore), ...more(listeners(), listenersBefore, 'process listener ')]
+      process.off('warning', onWarning)
+      process.off('unhandledRejection', onRejection)
+      return [...left, ...heard]
+    }
+  }
+}
+
+function resources (): Counts {
+  const counts: Counts = new Map()
+  for (const type of process.getActiveResourcesInfo()) {
+    if (!passing.test(type)) counts.set(type, (counts.get(type) ?? 0) + 1)
+  }
+  return counts
+}
+
+function listeners (): Counts {
+  const counts: Counts = new Map()
+  for (const event of process.eventNames()) counts.set(String(event), process.listenerCount(event))
+  return counts
+}
+
+function more (now: Counts, before: Counts, prefix = ''): string[] {
+  const lines: string[] = []
+  for (const [name, count] of now) {
+    const extra = count - (before.get(name) ?? 0)
+    if (extra > 0) lines.push(`${prefix}${name} × ${extra}`)
+  }
+  return lines
+}
+
+function nextTurn (): Promise<void> {
+  return new Promise((resolve) => { setImmediate(resolve) })
+}
