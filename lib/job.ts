@@ -53,17 +53,17 @@ export interface Policy {
 
 export interface Backoff {
   /** @default 'exponential' */
-  type?: 'fixed' | 'exponential'
+  type?: 'fixed' | 'exponential' | undefined
   /** Ms before the second attempt. @default 1000 */
-  delay?: number
+  delay?: number | undefined
   /** Ms, cap of an exponential delay. @default 60000, or `delay` where that is longer */
-  maxDelay?: number
+  maxDelay?: number | undefined
   /** From 0 to 1: a delay is drawn from delay·(1 − jitter) to delay. @default 0.5 */
-  jitter?: number
+  jitter?: number | undefined
 }
 /** Ms until the next attempt. `attempt` is the one that failed, from 1. */
 export type BackoffFunction = (attempt: number, error: unknown, job: JobFacts) => number
-export type BackoffPolicy = Readonly<Required<Backoff>> | BackoffFunction
+export type BackoffPolicy = { readonly [Key in keyof Backoff]-?: NonNullable<Backoff[Key]> } | BackoffFunction
 /** False: make no more attempts. */
 export type RetryIf = (error: unknown, job: JobFacts) => boolean
 

@@ -47,7 +47,7 @@ export const workTime = ({ startedAt, finishedAt }) => Date.parse(finishedAt) - 
 
 function describeStatus ({ state, delayReason, attemptsMade, attempts, progress, failure, error }) {
   return [
-    `${state}${delayReason ? ` (${delayReason})` : ''}${failure ? ` (${failure}: ${error.name})` : ''}`,
+    `${state}${delayReason ? ` (${delayReason})` : ''}${failure ? ` (${failure}: ${error.code ?? error.name})` : ''}`,
     attemptsMade > 0 && `attempt ${attemptsMade} of ${attempts}`,
     progress && `${progress.done} of ${progress.of} done`
   ].filter(Boolean).join(', ')

@@ -29,7 +29,10 @@ export function createTimeline (print = console.log) {
 
     table (rows) {
       const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => String(row[column]).length)))
-      for (const row of rows) print(`           ${row.map((cell, column) => String(cell).padEnd(widths[column])).join('  ').trimEnd()}`)
+      for (const row of rows) {
+        const cells = row.map((cell, column) => String(cell).padEnd(widths[column]))
+        print(`           ${cells.join('  ').trimEnd()}`)
+      }
     }
   }
 }

@@ -1,4 +1,4 @@
-// A mail server that keeps what it gets, so that the examples send real mail over real sockets and nobody is written to.
+// A mail server that keeps what it gets: the examples send real mail over real sockets, and nobody is written to.
 
 import { once } from 'node:events'
 import { text } from 'node:stream/consumers'

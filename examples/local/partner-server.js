@@ -23,16 +23,16 @@ export async function startPartnerServer ({ onCall = () => {} } = {}) {
       case 'POST /broken/sync': return { partner: 'broken', status: broken ? 503 : 200 }
       case 'POST /repair':
         broken = false
-        return { status: 200 }
+        return { status: 200, body: { repaired: 'broken' } }
       default: return { status: 404 }
     }
   }
 
   const server = createServer((request, response) => {
-    const { partner, status } = answer(request)
+    const { partner, status, body } = answer(request)
     if (partner) onCall({ partner, status })
     response.writeHead(status, { 'content-type': 'application/json' })
-    response.end(JSON.stringify(status === 200 ? { partner, records: 42 } : { message: 'not now' }))
+    response.end(JSON.stringify(body ?? (status === 200 ? { partner, records: 42 } : { message: `no: ${status}` })))
   })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')

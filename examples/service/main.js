@@ -21,7 +21,10 @@ const folder = await mkdtemp(join(tmpdir(), 'background-tasks-'))
 const image = join(folder, 'sample.jpg')
 await writeFile(image, await sampleImage())
 
-const mailServer = await startMailServer({ delay: 400, onMail: ({ to, subject }) => console.log(`mail to ${to}: ${subject}`) })
+const mailServer = await startMailServer({
+  delay: 400,
+  onMail: ({ to, subject }) => console.log(`mail to ${to}: ${subject}`)
+})
 const partnerServer = await startPartnerServer()
 
 const app = await buildApp({
@@ -53,7 +56,8 @@ A partner that fails twice, and one that fails until it is repaired:
   curl -i -X POST ${url}/partners/flaky/sync
   curl -i -X POST ${url}/partners/broken/sync
   curl -i -X POST ${partnerServer.url}/repair
-  curl -i ${url}/admin/replay -H 'authorization: Bearer ${adminToken}' -H 'content-type: application/json' -d '{"task":"sync-partner"}'
+  curl -i ${url}/admin/replay -H 'authorization: Bearer ${adminToken}' \\
+    -H 'content-type: application/json' -d '{"task":"sync-partner"}'
 
 How a job is doing (take the path from the Location header), and how all are:
   curl -i ${url}/jobs/<id>/status

@@ -26,6 +26,8 @@ export function defineSyncPartner (app, partners) {
     await response.body?.cancel()
     const message = `partner ${partner} answered ${response.status}`
     // 4xx says that the call itself is wrong: repeating it changes nothing.
-    throw response.status < 500 ? new UnrecoverableError(message) : new Error(message)
+    const error = response.status < 500 ? new UnrecoverableError(message) : new Error(message)
+    // The status route shows the code to everybody, and no text.
+    throw Object.assign(error, { code: `PARTNER_${response.status}` })
   })
 }

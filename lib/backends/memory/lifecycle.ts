@@ -149,7 +149,7 @@ export class Lifecycle {
 
   #begin (entry: Entry): EntryAttempt {
     const now = this.#clock.monotonic()
-    const waited = now - entry.since
+    const waited = Math.max(0, now - entry.since) // a timer that is a little early stamps its due time
     this.#deadlines.delete(entry)
     this.#leaveRoom(entry)
     this.#move(entry, 'active', now)

@@ -47,8 +47,8 @@ export class ReadyQueue {
     if (level === undefined) {
       level = new Level(entry.job.priority)
       this.#levels.set(level.priority, level)
-      this.#order.set(level)
     }
+    if (level.size === 0) this.#order.set(level)
     level.push(entry)
   }
 
@@ -61,11 +61,10 @@ export class ReadyQueue {
   delete (entry: Entry): void {
     const level = this.#levels.get(entry.job.priority) as Level
     level.delete(entry)
+    if (level.size > 0) return
+    this.#order.delete(level)
     // The level of priority 0 is nearly always needed again at once.
-    if (level.size === 0 && (level.priority !== 0 || this.#levels.size > 1)) {
-      this.#levels.delete(level.priority)
-      this.#order.delete(level)
-    }
+    if (level.priority !== 0) this.#levels.delete(level.priority)
   }
 
   /** Since when the longest waiting job is ready; Infinity when none waits. */
