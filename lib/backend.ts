@@ -29,6 +29,8 @@ export interface Capabilities {
   readonly delay: boolean
   readonly ttl: boolean
   readonly priority: boolean
+  /** Rate limits of queues. */
+  readonly limiter: boolean
 }
 
 /** What a backend tells without being asked. */
@@ -47,17 +49,39 @@ export type Incident =
   /** A dead letter left because of `retention`. */
   | { readonly kind: 'evicted', readonly job: NewJob }
 
+export interface BackendSettings {
+  readonly queues: ReadonlyMap<string, QueueSettings>
+  readonly retention: Retention
+}
+
+/** What a running attempt has to tell. `started`: its body begins now; told only where the queue has a limiter. */
+export type Note = { readonly progress: Json } | { readonly overdue: true } | { readonly started: true }
+
 export interface Retention {
   readonly completed: { readonly count: number, readonly age: number }
   readonly failed: { readonly count: number, readonly age: number }
+}
+
+/** Exact: in any window of `duration`. */
+export interface Rate {
+  /** Starts, 1 to 100 000. */
+  readonly max: number
+  /** Ms. */
+  readonly duration: number
+}
+
+export interface QueueSettings {
+  readonly limiter: Rate | undefined
 }
 
 export interface QueueCounts {
   pending: number
   waiting: number
   delayed: number
-  /** Of the delayed: those delayed by a retry or a rate limit. */
+  /** Of the delayed: those that wait for a retry. */
   retrying: number
+  /** Of the delayed: those that wait for the queue's rate limit alone. */
+  limited: number
   active: number
   completed: number
   failed: number
@@ -96,15 +120,15 @@ export interface Backend {
   /** The time it lives by, when that is not the system's; the plugin then lives by it too. */
   readonly clock?: Clock
 
-  start (sink: Sink, settings: { queues: readonly string[], retention: Retention }): Awaitable<void>
+  start (sink: Sink, settings: BackendSettings): Awaitable<void>
   /** At most `n` attempts of the queue may be unsettled; may change at any time. */
   want (queue: string, n: number): void
   settle (attempt: Attempt, outcome: Outcome): Awaitable<void>
-  /** What a running attempt has to tell; ignored when it does not own its job any more. */
-  note (attempt: Attempt, note: { progress: Json } | { overdue: true }): Awaitable<void>
+  /** Ignored when the attempt does not own its job any more. */
+  note (attempt: Attempt, note: Note): Awaitable<void>
 
-  /** All or none. */
-  enqueue (jobs: readonly NewJob[]): Awaitable<void>
+  /** All or none. `staged`: they wait in `pending` for `release`. */
+  enqueue (jobs: readonly NewJob[], staged: boolean): Awaitable<void>
   /** Pending jobs may start; others are left as they are. */
   release (ids: readonly string[]): Awaitable<void>
   cancel (id: string, reason: CancelReason, detail: string): Awaitable<CancelAnswer>

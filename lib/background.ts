@@ -1,14 +1,15 @@
 /** `app.background`: one for each Fastify instance, over one core. */
 import type { FastifyInstance, FastifyTypeProvider, FastifyTypeProviderDefault } from 'fastify'
 import type { Backend, CancelAnswer } from './backend.ts'
-import { came } from './check.ts'
+import * as check from './check.ts'
 import { errors } from './errors.ts'
 import type { JobRecord } from './job.ts'
 import type { JobOptions } from './job-options.ts'
-import type { Intake, Prepared } from './jobs/add.ts'
+import type { Intake } from './jobs/add.ts'
 import type { Control, QueueStatus } from './jobs/control.ts'
 import type { DeadLetters } from './jobs/dead-letters.ts'
 import { Handle, type JobHandle } from './jobs/handle.ts'
+import type { Hooks, TaskHooks } from './jobs/hooks.ts'
 import type { Registry } from './jobs/registry.ts'
 import type {
   Handler, InlineFunction, PayloadArguments, PayloadOfName, PayloadOfSchema, Task, TaskName, TaskOptions
@@ -20,7 +21,9 @@ export interface BulkJob {
   options?: JobOptions
 }
 
-/** What plugins and handlers see of the job system. Only `define` is synchronous. */
+const BULK_CHECKS: check.Checks = { name: check.anything, payload: check.anything, options: check.anything }
+
+/** What plugins and handlers see of the job system. Only `define` and `addHook` are synchronous. */
 export interface Background<Provider extends FastifyTypeProvider = FastifyTypeProviderDefault> {
   /**
    * Defines a task; in any plugin, until the application is ready. The handler's `app`, the validator compiler and
@@ -43,6 +46,13 @@ export interface Background<Provider extends FastifyTypeProvider = FastifyTypePr
   /** Adds all of them or none. */
   addBulk (jobs: readonly BulkJob[]): Promise<JobHandle[]>
 
+  /**
+   * Watches the jobs of the tasks defined in this instance and its children. Nobody waits for a hook, and one that
+   * throws is logged.
+   * @throws FST_BG_BAD_OPTION, FST_BG_BAD_HANDLER, FST_BG_HOOK_AFTER_READY
+   */
+  addHook<Name extends keyof TaskHooks> (name: Name, hook: TaskHooks[Name]): this
+
   get (id: string): Promise<JobRecord | undefined>
   counts (): Promise<Record<string, QueueStatus>>
   /**
@@ -64,6 +74,7 @@ export interface Background<Provider extends FastifyTypeProvider = FastifyTypePr
 /** The one core behind all the facades. */
 export interface Core {
   readonly registry: Registry
+  readonly hooks: Hooks
   readonly intake: Intake
   readonly backend: Backend
   readonly control: Control
@@ -82,22 +93,35 @@ export class BackgroundFacade implements Omit<Background, 'define' | 'add'> {
   get deadLetters (): DeadLetters { return this.#core.deadLetters }
 
   define (name: string, options: unknown, handler?: unknown): Task {
-    return typeof options === 'function' && handler === undefined
+    return handler === undefined && (options === undefined || typeof options === 'function')
       ? this.#core.registry.define(this.#app, name, {}, options)
       : this.#core.registry.define(this.#app, name, options as TaskOptions, handler)
   }
 
+  addHook<Name extends keyof TaskHooks> (name: Name, hook: TaskHooks[Name]): this {
+    this.#core.hooks.add(this.#app, name, hook)
+    return this
+  }
+
   async add (target: unknown, second?: unknown, third?: unknown): Promise<JobHandle> {
-    const [handle] = await this.#enqueue([this.#prepare(target, second, third)])
-    return handle as JobHandle
+    const { intake, backend, control } = this.#core
+    const job = intake.prepare(target, second, third, this.#app, null)
+    intake.admit(job)
+    const stored = backend.enqueue([job], false)
+    if (stored !== undefined) await stored
+    return new Handle(control, job, undefined)
   }
 
   async addBulk (jobs: readonly BulkJob[]): Promise<JobHandle[]> {
-    if (!Array.isArray(jobs)) throw new errors.BadOption('addBulk(jobs)', 'an array of { name, payload, options }', came(jobs))
-    return this.#enqueue(jobs.map((job: BulkJob | null, at) => {
-      if (typeof job !== 'object' || job === null) throw new errors.BadOption(`addBulk(jobs)[${at}]`, 'an object { name, payload, options }', came(job))
-      return this.#prepare(job.name, job.payload, job.options)
-    }))
+    if (!Array.isArray(jobs)) throw new errors.BadOption('addBulk(jobs)', 'an array of { name, payload, options }', check.came(jobs))
+    const { intake, backend, control } = this.#core
+    const prepared = jobs.map((job: BulkJob, at) => {
+      const { name, payload, options } = check.options<BulkJob>(`addBulk(jobs)[${at}]`, BULK_CHECKS, job)
+      return intake.prepare(name, payload, options, this.#app, null)
+    })
+    intake.admitAll(prepared)
+    await backend.enqueue(prepared, false)
+    return prepared.map((job) => new Handle(control, job, undefined))
   }
 
   get (id: string): Promise<JobRecord | undefined> { return this.#core.control.get(id) }
@@ -106,15 +130,4 @@ export class BackgroundFacade implements Omit<Background, 'define' | 'add'> {
   pause (queue?: string): Promise<void> { return this.#core.control.pause(queue) }
   resume (queue?: string): Promise<void> { return this.#core.control.resume(queue) }
   onIdle (options?: { timeout?: number | undefined }): Promise<void> { return this.#core.control.onIdle(options) }
-
-  #prepare (target: unknown, second: unknown, third: unknown): Prepared {
-    return this.#core.intake.prepare(target, second, third, { app: this.#app, requestId: null, staged: false })
-  }
-
-  async #enqueue (prepared: Prepared[]): Promise<JobHandle[]> {
-    const { intake, backend, control } = this.#core
-    intake.admit(prepared)
-    await backend.enqueue(prepared.map(({ job }) => job))
-    return prepared.map(({ job }) => new Handle(control, job, undefined))
-  }
 }

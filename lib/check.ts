@@ -1,12 +1,9 @@
 /** Checks of values that callers pass: each says what it expected and what came, before anything is changed. */
-import { errors } from './errors.ts'
+import { errors, LONGEST_MS } from './errors.ts'
 
 /** Returns what was expected instead, or `undefined` when the value is fine. */
 export type Check = (value: unknown) => string | undefined
 export type Checks = Readonly<Record<string, Check>>
-
-/** The longest duration accepted, in ms: a century. Anything beyond is a mistake in the unit. */
-export const LONGEST_MS = 100 * 366 * 86_400_000
 
 const isNumber = (value: unknown): value is number => typeof value === 'number' && Number.isFinite(value)
 
@@ -16,6 +13,8 @@ function expect (what: string, fits: (value: unknown) => boolean): Check {
 
 export const integer = (min: number, max: number): Check =>
   expect(`an integer from ${min} to ${max}`, (value) => isNumber(value) && Number.isInteger(value) && value >= min && value <= max)
+/** Attempts alive at once in one process. */
+export const concurrency = integer(1, 10_000)
 export const ratio = expect('a number from 0 to 1', (value) => isNumber(value) && value >= 0 && value <= 1)
 export const duration = expect('a number of ms, at least 0', (value) => isNumber(value) && value >= 0 && value <= LONGEST_MS)
 export const positiveDuration = expect('a number of ms above 0', (value) => isNumber(value) && value > 0 && value <= LONGEST_MS)
@@ -39,18 +38,23 @@ export const either = (a: Check, b: Check): Check => (value) => {
 
 export const instant: Check = expect('a Date, an ISO 8601 text or ms since the epoch', (value) => !Number.isNaN(toEpoch(value)))
 
+/** Date.parse also takes what no standard knows, and guesses. */
+const ISO_8601 = /^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:\d{2})?)?$/
+/** The last instant a Date can hold. */
+const LAST_INSTANT = 8.64e15
+
 /** Ms since the epoch, or NaN. */
 export function toEpoch (value: unknown): number {
   if (value instanceof Date) return value.getTime()
-  if (typeof value === 'string') return Date.parse(value)
-  return isNumber(value) && Math.abs(value) <= 8.64e15 ? value : NaN
+  if (typeof value === 'string') return ISO_8601.test(value) ? Date.parse(value) : NaN
+  return isNumber(value) && Math.abs(value) <= LAST_INSTANT ? value : NaN
 }
 
 /** Says what came, short and without its contents where these may be long or secret. */
 export function came (value: unknown): string {
   if (typeof value === 'string') return `${JSON.stringify(value.slice(0, 40))} (string)`
   if (typeof value === 'function') return 'a function'
-  if (value === null || typeof value !== 'object') return `${String(value)} (${typeof value})`
+  if (value === null || typeof value !== 'object') return `${String(value).slice(0, 40)} (${typeof value})`
   return Array.isArray(value) ? 'an array' : 'an object'
 }
 

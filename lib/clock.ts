@@ -16,18 +16,21 @@ export interface Clock {
   monotonic(): number
   /** At least 0, below 1. For jitter, never for ids. */
   readonly random: () => number
-  /** Calls `run` once after `ms`, at most 2^31 − 1; may be a little early. */
+  /** Calls `run` once after `ms`, or after `LONGEST_TIMER` where that is shorter; may be a little early. */
   setTimer(run: () => void, ms: number): Timer
   clearTimer(timer: Timer): void
   /** Calls `run` in a later turn of the event loop. */
   soon(run: () => void): void
 }
 
+/** Ms. Node fires a longer one at once. */
+export const LONGEST_TIMER = 2 ** 31 - 1
+
 export const systemClock: Clock = {
   now: () => Date.now(),
   monotonic: () => performance.now(),
   random: () => Math.random(),
-  setTimer: (run, ms) => setTimeout(run, ms),
+  setTimer: (run, ms) => setTimeout(run, Math.min(ms, LONGEST_TIMER)),
   clearTimer: (timer) => clearTimeout(timer as NodeJS.Timeout),
   soon: (run) => { setImmediate(run) }
 }

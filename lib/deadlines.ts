@@ -2,7 +2,7 @@
  * Many deadlines on one timer. The timer keeps the process alive only while a deadline is pending: a retry
  * that waits must not be forgotten, and an idle service must be able to end.
  */
-import type { Clock, Timer } from './clock.ts'
+import { LONGEST_TIMER, type Clock, type Timer } from './clock.ts'
 import { Heap, type HeapItem } from './heap.ts'
 
 export interface Deadline extends HeapItem {
@@ -10,8 +10,6 @@ export interface Deadline extends HeapItem {
   due: number
 }
 
-/** setTimeout fires at once beyond this; longer waits are chained. */
-const LONGEST_TIMER = 2 ** 31 - 1
 /** Deadlines handled in one turn of the loop. */
 const BATCH = 1_000
 
@@ -21,6 +19,7 @@ export class Deadlines<T extends Deadline> {
   readonly #heap = new Heap<T>((a, b) => a.due < b.due)
   #timer: Timer | undefined
   #armedFor = Infinity
+  #closed = false
 
   /** `reach` is called once for each deadline that is over, after it was taken out. It must not throw. */
   constructor (clock: Clock, reach: (item: T) => void) {
@@ -28,7 +27,9 @@ export class Deadlines<T extends Deadline> {
     this.#reach = reach
   }
 
+  /** Ignored after `close`: what comes late finds nobody who waits. */
   set (item: T, due: number): void {
+    if (this.#closed) return
     item.due = due
     this.#heap.set(item)
     this.#arm()
@@ -42,6 +43,7 @@ export class Deadlines<T extends Deadline> {
   }
 
   close (): void {
+    this.#closed = true
     this.#heap.clear()
     this.#disarm()
   }

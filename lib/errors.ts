@@ -2,6 +2,9 @@
 import createError from '@fastify/error'
 import { peek } from './describe.ts'
 
+/** The longest duration accepted, in ms: a century. Anything beyond is a mistake in the unit. */
+export const LONGEST_MS = 100 * 366 * 86_400_000
+
 /** `%s` is replaced by the arguments of the constructor, in order. */
 export const errors = {
   AlreadyRegistered: createError<[]>('FST_BG_ALREADY_REGISTERED', 'fastify-background-tasks is already registered on this instance or on a parent of it; register it once'),
@@ -12,6 +15,7 @@ export const errors = {
   BadSchema: createError<[string, string]>('FST_BG_BAD_SCHEMA', 'the payload schema of task "%s" does not compile: %s'),
   DuplicateTask: createError<[string]>('FST_BG_DUPLICATE_TASK', 'task "%s" is already defined; names are unique in the whole application'),
   DefineAfterReady: createError<[string]>('FST_BG_DEFINE_AFTER_READY', 'task "%s" is defined after the application is ready; define tasks while plugins load'),
+  HookAfterReady: createError<[string]>('FST_BG_HOOK_AFTER_READY', 'hook %s is added after the application is ready; add hooks while plugins load'),
   NotReady: createError<[string]>('FST_BG_NOT_READY', '%s was called before the application is ready; await app.ready() first'),
   UnknownTask: createError<[string, string]>('FST_BG_UNKNOWN_TASK', 'no task is defined under the name %s; defined: %s'),
   UnknownQueue: createError<[string, string]>('FST_BG_UNKNOWN_QUEUE', 'no queue is named %s; queues: %s'),
@@ -25,6 +29,7 @@ export const errors = {
   JobCancelled: createError<[string, string]>('FST_BG_JOB_CANCELLED', 'job %s was cancelled (%s)'),
   NotRetryable: createError<[string, string]>('FST_BG_NOT_RETRYABLE', 'job %s cannot be retried: %s'),
   NotSupported: createError<[string, string]>('FST_BG_NOT_SUPPORTED', '%s is not supported by the backend "%s"'),
+  Expired: createError<[number]>('FST_BG_EXPIRED', 'not started within its ttl of %s ms'),
   Timeout: createError<[string, number]>('FST_BG_TIMEOUT', '%s took longer than %s ms'),
   WouldDeadlock: createError<[string]>('FST_BG_WOULD_DEADLOCK', 'job %s starts after the response that staged it is over; waiting for it inside that request would never end')
 } as const
@@ -93,5 +98,5 @@ export function isUnrecoverable (thrown: unknown): boolean {
 export function asRetryLater (thrown: unknown): { delay: number, countAttempt: boolean } | undefined {
   if (peek(thrown, RETRY_LATER) !== true) return undefined
   const delay = peek(thrown, 'delay')
-  return { delay: typeof delay === 'number' && delay >= 0 ? delay : 0, countAttempt: peek(thrown, 'countAttempt') !== false }
+  return { delay: typeof delay === 'number' && delay >= 0 && delay < Infinity ? Math.min(delay, LONGEST_MS) : 0, countAttempt: peek(thrown, 'countAttempt') !== false }
 }

@@ -1,6 +1,5 @@
 /** Job ids: UUID version 7 (RFC 9562), rising within a process, with 62 random bits that cannot be guessed. */
 import { randomFillSync } from 'node:crypto'
-import type { Clock } from './clock.ts'
 
 const POOL_BYTES = 8 * 512
 const HEX = Uint8Array.from('0123456789abcdef', (digit) => digit.charCodeAt(0))
@@ -12,8 +11,10 @@ export function isId (value: unknown): value is string {
   return typeof value === 'string' && ID.test(value)
 }
 
-/** Random bytes are drawn in bulk and the text is written in place: 0.3 µs an id, where a UUID package takes 4. */
-export function createIds (clock: Clock): () => string {
+/**
+ * Makes ids from the wall clock's ms. Random bytes are drawn in bulk and the text is written in place: 0.3 µs an id, where a UUID package takes 4.
+ */
+export function createIds (): (now: number) => string {
   const random = Buffer.allocUnsafe(POOL_BYTES)
   const text = Buffer.from('00000000-0000-7000-8000-000000000000', 'latin1')
   let used = POOL_BYTES
@@ -27,10 +28,9 @@ export function createIds (clock: Clock): () => string {
     }
   }
 
-  return function nextId () {
-    const now = clock.now()
-    if (now > stamp) {
-      stamp = now
+  return function nextId (now) {
+    if (Math.floor(now) > stamp) {
+      stamp = Math.floor(now)
       counter = 0
     } else if (++counter === COUNTER_LIMIT) {
       stamp++

@@ -1,25 +1,7 @@
 /** Options of a job: documented, checked, and resolved. The nearest wins: per call, then `define`, then `defaults`. */
 import * as check from './check.ts'
 import { errors } from './errors.ts'
-import type { Backoff, BackoffFunction, BackoffPolicy, Policy, RetryIf } from './job.ts'
-
-/** How the response that staged a job ended. */
-export interface ResponseOutcome {
-  statusCode: number
-  /** What was thrown or sent as an error before the reply; `undefined` when nothing was. */
-  error: unknown
-  /** The client left, or the response broke, before it was complete. */
-  aborted: boolean
-}
-
-/**
- * - `handled`: no error was thrown or sent by the handler or a hook before the reply, whatever status they chose
- * - `success`: handled, and the status is below 400
- * - `error`: not handled
- * - `always`
- * - a function, called once when the response is over; anything but `true` cancels the job
- */
-export type When = 'handled' | 'success' | 'error' | 'always' | ((outcome: ResponseOutcome) => boolean)
+import type { Backoff, BackoffFunction, BackoffPolicy, Policy, RetryIf, When } from './job.ts'
 
 export interface JobOptions {
   /** Attempts in all, the first included; 1 to 1 000. @default 3 for tasks, 1 for inline functions */
@@ -51,22 +33,9 @@ export interface JobOptions {
   callerContext?: boolean | undefined
 }
 
-/** Job options with every value in its place. */
-export interface ResolvedJobOptions extends Policy {
-  readonly delay: number
-  /** Epoch ms; NaN when not given. */
-  readonly runAt: number
-  readonly ttl: number
-  readonly priority: number
-  readonly queue: string
-  readonly when: When
-  readonly onAbort: 'run' | 'drop'
-  readonly callerContext: boolean
-}
-
 const DEFAULT_BACKOFF = { type: 'exponential', delay: 1_000, maxDelay: 60_000, jitter: 0.5 } as const
 
-export const TASK_DEFAULTS: ResolvedJobOptions = Object.freeze({
+export const TASK_DEFAULTS: Policy = Object.freeze({
   attempts: 3,
   backoff: DEFAULT_BACKOFF,
   timeout: 30_000,
@@ -80,7 +49,7 @@ export const TASK_DEFAULTS: ResolvedJobOptions = Object.freeze({
   onAbort: 'run',
   callerContext: false
 })
-export const INLINE_DEFAULTS: ResolvedJobOptions = Object.freeze({ ...TASK_DEFAULTS, attempts: 1 })
+export const INLINE_DEFAULTS: Policy = Object.freeze({ ...TASK_DEFAULTS, attempts: 1 })
 
 export const JOB_CHECKS: check.Checks = {
   attempts: check.integer(1, 1_000),
@@ -106,13 +75,13 @@ export const JOB_CHECKS: check.Checks = {
  * Lays options over a base. The base itself comes back when nothing was given.
  * @throws FST_BG_BAD_OPTION, FST_BG_UNKNOWN_OPTION
  */
-export function resolveJobOptions (where: string, base: ResolvedJobOptions, options: JobOptions | undefined): ResolvedJobOptions {
+export function resolvePolicy (where: string, base: Policy, options: JobOptions | undefined): Policy {
   if (options === undefined) return base
-  return layJobOptions(where, base, check.options<JobOptions>(where, JOB_CHECKS, options))
+  return layPolicy(where, base, check.options<JobOptions>(where, JOB_CHECKS, options))
 }
 
 /** The same for options that were checked already. */
-export function layJobOptions (where: string, base: ResolvedJobOptions, given: JobOptions): ResolvedJobOptions {
+export function layPolicy (where: string, base: Policy, given: JobOptions): Policy {
   const { backoff, runAt, ...plain } = given
   if (runAt !== undefined && given.delay !== undefined) {
     throw new errors.BadOption(`${where}.runAt`, 'either delay or runAt', 'both')
@@ -123,7 +92,7 @@ export function layJobOptions (where: string, base: ResolvedJobOptions, given: J
     ...(runAt !== undefined ? { runAt: check.toEpoch(runAt), delay: 0 } : given.delay !== undefined ? { runAt: NaN } : undefined),
     ...(backoff !== undefined ? { backoff: resolveBackoff(backoff) } : undefined),
     ...plain
-  } as ResolvedJobOptions)
+  } as Policy)
 }
 
 function resolveBackoff (backoff: number | Backoff | BackoffFunction): BackoffPolicy {

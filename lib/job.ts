@@ -23,7 +23,7 @@ export type OmittedResult = 'unserializable' | 'too-large'
 /** The legal moves. Backends assert them. */
 export const MOVES: Readonly<Record<JobState, readonly JobState[]>> = {
   pending: ['waiting', 'delayed', 'failed', 'cancelled'],
-  waiting: ['active', 'failed', 'cancelled'],
+  waiting: ['active', 'delayed', 'failed', 'cancelled'],
   delayed: ['waiting', 'active', 'failed', 'cancelled'],
   'waiting-children': ['waiting', 'failed', 'cancelled'],
   active: ['completed', 'failed', 'cancelled', 'waiting', 'delayed'],
@@ -36,19 +36,48 @@ export function isFinal (state: JobState): state is FinalState {
   return state === 'completed' || state === 'failed' || state === 'cancelled'
 }
 
-/** A function that was handed over with its job. It lives in memory and is let go when the job ends. */
-export interface InlineWork {
-  readonly run: (context: JobContext) => unknown
-  /** The instance whose request or call made the job. */
+/** What a job holds that cannot leave this process. Let go when the job ends. */
+export interface Local {
+  /** Inline work, and the instance whose request or call made it. */
+  readonly run: ((context: JobContext) => unknown) | undefined
   readonly app: FastifyInstance
+  /** The caller's async context, when the job asked for it. */
+  readonly context: AsyncResource | undefined
 }
 
-/** How a job is run. Every key has its value; see `JobOptions` for their meaning. */
+/** How the response that staged a job ended. */
+export interface ResponseOutcome {
+  statusCode: number
+  /** What was thrown or sent as an error before the reply; `undefined` when nothing was. */
+  error: unknown
+  /** The client left, or the response broke, before it was complete. */
+  aborted: boolean
+}
+
+/**
+ * - `handled`: no error was thrown or sent by the handler or a hook before the reply, whatever status they chose
+ * - `success`: handled, and the status is below 400
+ * - `error`: not handled
+ * - `always`
+ * - a function, called once when the response is over; anything but `true` cancels the job
+ */
+export type When = 'handled' | 'success' | 'error' | 'always' | ((outcome: ResponseOutcome) => boolean)
+
+/** Job options with every value in its place; see `JobOptions` for their meaning. Shared by jobs, never changed. */
 export interface Policy {
   readonly attempts: number
   readonly backoff: BackoffPolicy
   readonly timeout: number
   readonly retryIf: RetryIf | undefined
+  readonly delay: number
+  /** Epoch ms; NaN when not given. */
+  readonly runAt: number
+  readonly ttl: number
+  readonly priority: number
+  readonly queue: string
+  readonly when: When
+  readonly onAbort: 'run' | 'drop'
+  readonly callerContext: boolean
 }
 
 export interface Backoff {
@@ -76,25 +105,16 @@ export interface NewJob {
   readonly payload: Json
   /** Of the payload's JSON; 0 for inline functions. */
   readonly bytes: number
-  /** Higher first. */
-  readonly priority: number
-  readonly attempts: number
   /** Wall clock, ms. */
   readonly createdAt: number
-  /** Ms from now until it may start. */
-  readonly delay: number
-  /** Ms from now until it is too late to start; 0: never. */
-  readonly ttl: number
-  /** True: it waits in `pending` for `release`. */
-  readonly staged: boolean
   readonly requestId: string | null
-  /** The job whose flow this one belongs to. */
-  readonly parent: string | null
   readonly policy: Policy
-  /** Cleared by the backend when the job ends. */
-  inline: InlineWork | undefined
-  /** The caller's async context, when the job asked for it; cleared with `inline`. */
-  context: AsyncResource | undefined
+  readonly local: Local | undefined
+}
+
+/** Ms from its making until a job may start. */
+export function startDelay ({ policy, createdAt }: NewJob): number {
+  return Number.isNaN(policy.runAt) ? policy.delay : Math.max(0, policy.runAt - createdAt)
 }
 
 /** What handlers and policies see of their job. */
@@ -134,7 +154,7 @@ export interface Attempt {
   readonly job: NewJob
   /** From 1. */
   readonly number: number
-  /** A copy of its own: what a handler does to it, no other attempt sees. */
+  /** A copy, made at each reading: what a handler does to it, no other attempt sees. */
   readonly payload: Json
   /** Ms between the job's becoming ready and this attempt. */
   readonly waited: number
@@ -191,6 +211,9 @@ export interface JobRecord {
   history?: FailedAttempt[]
 }
 
+/** The last instant a Date can hold. */
+const LAST_DATE = 8.64e15
+
 export function iso (ms: number): string {
-  return new Date(ms).toISOString()
+  return new Date(Math.min(ms, LAST_DATE)).toISOString()
 }

@@ -8,14 +8,26 @@ export interface Copied {
   bytes: number
 }
 
+/** Levels of nesting. A deeper value, taken here, could overflow the stack of whoever copies or prints it later. */
+const DEEPEST = 500
+
 /**
  * A copy by JSON's rules (`toJSON` is called, `undefined` is dropped), or `undefined` when the value has no JSON
- * form, as a function has none. Throws what `JSON.stringify` throws: on cycles, on BigInt, from a `toJSON`.
+ * form, as a function has none. Throws what `JSON.stringify` throws: on cycles, on BigInt, from a `toJSON`; and on
+ * values nested too deeply.
  */
 export function copyAsJson (value: unknown): Copied | undefined {
   const text = JSON.stringify(value) as string | undefined
   if (text === undefined) return undefined
-  return { value: JSON.parse(text) as Json, bytes: Buffer.byteLength(text) }
+  const copy = JSON.parse(text) as Json
+  // Each level takes two characters at least: short texts need no look.
+  if (text.length > 2 * DEEPEST && isDeeper(copy, DEEPEST)) throw new RangeError(`nested deeper than ${DEEPEST} levels`)
+  return { value: copy, bytes: Buffer.byteLength(text) }
+}
+
+function isDeeper (value: Json, levels: number): boolean {
+  if (typeof value !== 'object' || value === null) return false
+  return levels === 0 || Object.values(value).some((inner) => isDeeper(inner, levels - 1))
 }
 
 /** A copy of what is known to be JSON. */

@@ -39,8 +39,12 @@ export class Observer {
   readonly #log: Logger
   readonly #often: Throttle
 
+  /** Without a logger, Fastify gives one whose methods are all the same empty function. */
+  readonly #deaf: boolean
+
   constructor (log: Logger, clock: Clock) {
-    this.#log = log
+    this.#log = harmless(log)
+    this.#deaf = log.info === log.error
     this.#often = new Throttle(clock)
   }
 
@@ -49,7 +53,7 @@ export class Observer {
     switch (outcome.kind) {
       case 'completed':
         this.totals.completed++
-        if (this.#log.isLevelEnabled?.('info') === false) return
+        if (this.#log.isLevelEnabled?.('info') === false || this.#deaf) return
         return this.#log.info({ ...attemptFields(attempt, durationMs), resultOmitted: outcome.resultOmitted }, 'job completed')
       case 'retry':
         this.totals.failedAttempts++
@@ -72,7 +76,7 @@ export class Observer {
 
   expired (job: NewJob): void {
     this.totals.deadLettered++
-    this.#log.error({ ...jobFields(job), failure: 'expired', ttl: job.ttl }, 'job failed: not started within its ttl')
+    this.#log.error({ ...jobFields(job), failure: 'expired', ttl: job.policy.ttl }, 'job failed: not started within its ttl')
   }
 
   refused (queue: string, task: string, jobs: number, why: string): void {
@@ -122,6 +126,21 @@ export class Observer {
 
   close (): void {
     this.#often.close()
+  }
+}
+
+/** What is told of must go on when it cannot be told: a logger's stream or serializer may throw. */
+function harmless (log: Logger): Logger {
+  const quietly = (level: 'info' | 'warn' | 'error') => (fields: object, text: string): void => {
+    try {
+      log[level](fields, text)
+    } catch { /* there is no other place to say it */ }
+  }
+  return {
+    info: quietly('info'),
+    warn: quietly('warn'),
+    error: quietly('error'),
+    isLevelEnabled: (level) => log.isLevelEnabled?.(level) ?? true
   }
 }
 

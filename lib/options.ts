@@ -1,13 +1,10 @@
 /** Options of the plugin: the only place with their defaults. */
-import type { FastifyRequest, RouteShorthandOptions } from 'fastify'
-import type { Backend, Retention } from './backend.ts'
+import type { FastifyContextConfig, FastifyRequest, LogLevel, RouteShorthandOptions } from 'fastify'
+import type { Backend, QueueSettings, Rate, Retention } from './backend.ts'
 import * as check from './check.ts'
 import { errors } from './errors.ts'
-import type { JobRecord } from './job.ts'
-import {
-  INLINE_DEFAULTS, JOB_CHECKS, TASK_DEFAULTS, layJobOptions,
-  type JobOptions, type ResolvedJobOptions
-} from './job-options.ts'
+import type { JobRecord, Policy } from './job.ts'
+import { INLINE_DEFAULTS, JOB_CHECKS, TASK_DEFAULTS, layPolicy, type JobOptions } from './job-options.ts'
 
 export type Action = 'read'
 /** May throw what the application's error handler understands, a 401 for instance. */
@@ -15,13 +12,14 @@ export type Authorize = (request: FastifyRequest, action: Action, job?: JobRecor
 
 /** Options of Fastify routes that reach ours untouched. */
 type PassedOn = 'onRequest' | 'preParsing' | 'preValidation' | 'preHandler' | 'preSerialization' | 'onSend' | 'onResponse' |
-  'onTimeout' | 'onError' | 'onRequestAbort' | 'config' | 'constraints' | 'errorHandler' | 'exposeHeadRoute'
+  'onTimeout' | 'onError' | 'onRequestAbort' | 'constraints' | 'errorHandler' | 'exposeHeadRoute'
 
 export interface RoutesOptions extends Pick<RouteShorthandOptions, PassedOn> {
   /** @default '/health/jobs' */
   health?: string | false | undefined
   /** Must contain `:id`. @default '/jobs/:id/status' */
   status?: string | false | undefined
+  config?: FastifyContextConfig & Record<string, unknown>
   /** `tags`, `security`, `hide` and the like; params and responses are ours. */
   schema?: Record<string, unknown> | undefined
 }
@@ -31,6 +29,13 @@ export interface HealthOptions {
   maxAge?: number | undefined
   /** Dead letters beyond which health says `degraded`. @default none */
   maxDead?: number | undefined
+}
+
+export interface QueueOptions {
+  /** Attempts alive at once in this process, 1 to 10 000. @default the plugin's `concurrency` */
+  concurrency?: number | undefined
+  /** At most `max` starts (1 to 100 000) in any window of `duration` ms. @default none */
+  limiter?: Rate | undefined
 }
 
 export interface RetentionOptions {
@@ -44,6 +49,8 @@ export interface RetentionOptions {
 export interface BackgroundTasksOptions {
   /** Attempts alive at once in the `default` queue of this process, 1 to 10 000. @default 10 */
   concurrency?: number | undefined
+  /** Further queues by name, or other settings for `default`. A job for a queue that is not named here is refused. */
+  queues?: Record<string, QueueOptions> | undefined
   /** Jobs of a queue that never started; beyond: `FST_BG_QUEUE_FULL`. @default 10000 */
   maxQueueSize?: number | undefined
   /** Bytes of their payloads' JSON. @default 67108864 (64 MiB) */
@@ -61,58 +68,73 @@ export interface BackgroundTasksOptions {
   onUnfinished?: ((jobs: JobRecord[]) => void) | undefined
   /** The longest wait for a response to end before its jobs start anyway. @default 300000 */
   maxHold?: number | undefined
+  /** Cap, in ms, of `Prefer: wait` on `reply.accepted`. 0: the preference is not looked at. @default 0 */
+  maxWait?: number | undefined
   /** Where the queues stand. @default memory() */
   backend?: Backend | undefined
   /** Prefix of our routes, as for every plugin. */
-  prefix?: string | undefined
+  prefix?: string
   /** `false`: no routes. */
   routes?: RoutesOptions | false | undefined
   health?: HealthOptions | undefined
   /** Who may read. Without it, a status is open to whoever knows the job's id. */
   authorize?: Authorize | undefined
   /** Level of our log lines, as for every plugin. */
-  logLevel?: string | undefined
-  logSerializers?: Record<string, (value: unknown) => unknown> | undefined
+  logLevel?: LogLevel
+  logSerializers?: Record<string, (value: unknown) => unknown>
+}
+
+/** A queue, and the limit of this process for it. */
+export interface PoolSettings extends QueueSettings {
+  readonly concurrency: number
 }
 
 export interface Settings {
-  readonly concurrency: number
+  readonly queues: ReadonlyMap<string, PoolSettings>
   readonly maxQueueSize: number
   readonly maxQueueBytes: number
   readonly maxPayloadBytes: number
-  readonly taskDefaults: ResolvedJobOptions
-  readonly inlineDefaults: ResolvedJobOptions
+  readonly taskDefaults: Policy
+  readonly inlineDefaults: Policy
   readonly retention: Retention
   readonly drainTimeout: number
   readonly abortGrace: number
   readonly onUnfinished: ((jobs: JobRecord[]) => void) | undefined
   readonly maxHold: number
+  readonly maxWait: number
   readonly backend: Backend | undefined
-  readonly prefix: string
   readonly routes: RouteSettings
   readonly health: { readonly maxAge: number, readonly maxDead: number }
   readonly authorize: Authorize | undefined
-  readonly logLevel: string | undefined
+  readonly logLevel: LogLevel | undefined
   readonly logSerializers: Record<string, (value: unknown) => unknown> | undefined
 }
 
 export interface RouteSettings {
+  readonly prefix: string
   readonly health: string | false
   readonly status: string | false
   readonly schema: Record<string, unknown>
-  readonly passed: Pick<RouteShorthandOptions, PassedOn>
+  readonly passed: Pick<RouteShorthandOptions, PassedOn | 'config' | 'logLevel' | 'logSerializers'>
 }
 
 const keep = check.group({ count: check.integer(0, 10_000_000), age: check.duration })
 const isBackend = (value: unknown): string | undefined =>
   typeof (value as Backend | null)?.enqueue === 'function' && typeof (value as Backend).settle === 'function'
     ? undefined : 'a backend, such as memory()'
-const withId: check.Check = (value) =>
-  check.path(value) ?? (value === false || String(value).split('/').includes(':id') ? undefined : 'a path with the part ":id"')
+const withId: check.Check = (value) => {
+  const parameters = String(value).split('/').filter((part) => /[:*]/.test(part))
+  return check.path(value) ?? (value === false || parameters.join() === ':id' ? undefined : 'a path with the part ":id", and no other parameter')
+}
 const anObject: check.Check = (value) => typeof value === 'object' && value !== null ? undefined : 'an object'
 
+const QUEUE_CHECKS: check.Checks = {
+  concurrency: check.concurrency,
+  limiter: check.group({ max: check.integer(1, 100_000), duration: check.positiveDuration })
+}
 const CHECKS: check.Checks = {
-  concurrency: check.integer(1, 10_000),
+  concurrency: check.concurrency,
+  queues: anObject,
   maxQueueSize: check.integer(0, 100_000_000),
   maxQueueBytes: check.integer(0, Number.MAX_SAFE_INTEGER),
   maxPayloadBytes: check.integer(0, 512 * 1024 * 1024),
@@ -122,6 +144,7 @@ const CHECKS: check.Checks = {
   abortGrace: check.duration,
   onUnfinished: check.func,
   maxHold: check.positiveDuration,
+  maxWait: check.duration,
   backend: isBackend,
   prefix: (value) => typeof value === 'string' ? undefined : 'a string',
   routes: check.either(check.oneOf(false), anObject),
@@ -152,14 +175,15 @@ const ROUTE_CHECKS: check.Checks = {
 export function resolveOptions (options: BackgroundTasksOptions): Settings {
   const given = check.options<BackgroundTasksOptions>('options', CHECKS, options)
   const defaults = check.options<JobOptions>('options.defaults', JOB_CHECKS, given.defaults ?? {})
-  if (defaults.queue !== undefined && defaults.queue !== 'default') throw new errors.UnknownQueue(`"${defaults.queue}"`, 'default')
+  const queues = resolveQueues(given.queues ?? {}, given.concurrency ?? 10)
+  if (defaults.queue !== undefined && !queues.has(defaults.queue)) throw new errors.UnknownQueue(check.came(defaults.queue), [...queues.keys()].join(', '))
   return Object.freeze({
-    concurrency: given.concurrency ?? 10,
+    queues,
     maxQueueSize: given.maxQueueSize ?? 10_000,
     maxQueueBytes: given.maxQueueBytes ?? 64 * 1024 * 1024,
     maxPayloadBytes: given.maxPayloadBytes ?? 256 * 1024,
-    taskDefaults: layJobOptions('options.defaults', TASK_DEFAULTS, defaults),
-    inlineDefaults: layJobOptions('options.defaults', INLINE_DEFAULTS, defaults),
+    taskDefaults: layPolicy('options.defaults', TASK_DEFAULTS, defaults),
+    inlineDefaults: layPolicy('options.defaults', INLINE_DEFAULTS, defaults),
     retention: {
       completed: { count: given.retention?.completed?.count ?? 10_000, age: given.retention?.completed?.age ?? 3_600_000 },
       failed: { count: given.retention?.failed?.count ?? 1_000, age: given.retention?.failed?.age ?? 86_400_000 }
@@ -168,9 +192,9 @@ export function resolveOptions (options: BackgroundTasksOptions): Settings {
     abortGrace: given.abortGrace ?? 1_000,
     onUnfinished: given.onUnfinished,
     maxHold: given.maxHold ?? 300_000,
+    maxWait: given.maxWait ?? 0,
     backend: given.backend,
-    prefix: given.prefix ?? '',
-    routes: resolveRoutes(given.routes),
+    routes: resolveRoutes(given),
     health: { maxAge: given.health?.maxAge ?? 60_000, maxDead: given.health?.maxDead ?? Infinity },
     authorize: given.authorize,
     logLevel: given.logLevel,
@@ -178,9 +202,23 @@ export function resolveOptions (options: BackgroundTasksOptions): Settings {
   })
 }
 
-function resolveRoutes (routes: RoutesOptions | false | undefined): RouteSettings {
-  if (routes === false) return { health: false, status: false, schema: {}, passed: {} }
+function resolveQueues (queues: Record<string, QueueOptions>, concurrency: number): Map<string, PoolSettings> {
+  const resolved = new Map<string, PoolSettings>([['default', { concurrency, limiter: undefined }]])
+  for (const [name, options] of Object.entries(queues)) {
+    check.must('options.queues, a name', check.name, name)
+    const where = `options.queues.${name}`
+    const { limiter, ...given } = check.options<QueueOptions>(where, QUEUE_CHECKS, options)
+    for (const key of ['max', 'duration'] as const) {
+      if (limiter !== undefined && limiter[key] === undefined) throw new errors.BadOption(`${where}.limiter.${key}`, 'a number', 'nothing')
+    }
+    resolved.set(name, { concurrency: given.concurrency ?? concurrency, limiter: limiter && { max: limiter.max, duration: limiter.duration } })
+  }
+  return resolved
+}
+
+function resolveRoutes ({ prefix = '', routes, logLevel, logSerializers }: BackgroundTasksOptions): RouteSettings {
+  if (routes === false) return { prefix, health: false, status: false, schema: {}, passed: {} }
   const { health = '/health/jobs', status = '/jobs/:id/status', schema = {}, ...passed } =
     check.options<RoutesOptions>('options.routes', ROUTE_CHECKS, routes ?? {})
-  return { health, status, schema, passed }
+  return { prefix, health, status, schema, passed: { ...passed, ...(logLevel && { logLevel }), ...(logSerializers && { logSerializers }) } }
 }

@@ -8,14 +8,17 @@ import { systemClock } from './clock.ts'
 import { assertSupported } from './backend.ts'
 import { errors } from './errors.ts'
 import { Gate } from './http/gate.ts'
-import { accepted, createStage, type AcceptJob, type StageJob } from './http/reply.ts'
+import { Waits } from './http/prefer.ts'
+import { createAccepted, createStage, type AcceptJob, type StageJob } from './http/reply.ts'
 import { addRoutes } from './http/routes.ts'
 import { Intake } from './jobs/add.ts'
+import { Changes } from './jobs/changes.ts'
 import { Control } from './jobs/control.ts'
 import { DeadLetters } from './jobs/dead-letters.ts'
 import { Dispatch } from './jobs/dispatch.ts'
 import { Drain } from './jobs/drain.ts'
 import { HealthCheck } from './jobs/health.ts'
+import { Hooks } from './jobs/hooks.ts'
 import { Registry } from './jobs/registry.ts'
 import { Observer } from './observe.ts'
 import { resolveOptions, type BackgroundTasksOptions, type Settings } from './options.ts'
@@ -47,17 +50,19 @@ function build (app: FastifyInstance, settings: Settings) {
     ...(logSerializers !== undefined ? { serializers: logSerializers } : undefined)
   })
   const observer = new Observer(log, clock)
-  const registry = new Registry(settings.taskDefaults)
+  const registry = new Registry(settings)
+  const hooks = new Hooks(observer)
   const intake = new Intake(settings, registry, backend, clock, observer)
-  const dispatch = new Dispatch(settings, clock, backend, registry, observer)
-  const control = new Control(backend, dispatch, observer, clock)
-  const deadLetters = new DeadLetters(backend)
+  const changes = new Changes(backend, clock)
+  const dispatch = new Dispatch(settings, clock, { backend, registry, hooks, observer, changes })
+  const control = new Control(backend, dispatch, observer, changes)
+  const deadLetters = new DeadLetters(backend, dispatch.runner)
   const gate = new Gate(backend, clock, observer, settings.maxHold)
-  const drain = new Drain(settings, clock, backend, intake, dispatch, observer)
+  const drain = new Drain(settings, clock, { backend, intake, dispatch, observer, changes })
   const health = new HealthCheck(settings, { backend, control, intake, dispatch, drain, observer })
   drain.onClosed(() => { gate.close() })
   drain.onClosed(() => { observer.close() })
-  return { backend, clock, observer, registry, intake, dispatch, control, deadLetters, gate, drain, health }
+  return { backend, clock, observer, registry, hooks, intake, dispatch, control, deadLetters, gate, drain, health }
 }
 
 const plugin: FastifyPluginAsync<BackgroundTasksOptions> = async function backgroundTasks (app, options) {
@@ -75,30 +80,29 @@ const plugin: FastifyPluginAsync<BackgroundTasksOptions> = async function backgr
       return facade as unknown as Background
     }
   })
-  app.decorateReply('background', createStage(intake, backend, gate, control) as StageJob)
-  app.decorateReply('accepted', accepted as unknown as AcceptJob<FastifyReply>)
+  const waits = new Waits(control)
+  const parts = { intake, backend, gate, control, waits, maxWait: settings.maxWait }
+  app.decorateReply('background', createStage(parts) as StageJob)
+  app.decorateReply('accepted', createAccepted(parts) as unknown as AcceptJob<FastifyReply>)
 
   app.addHook('onError', (_request, reply, error, done) => {
     gate.failed(reply, error)
     done()
   })
 
-  if (settings.routes.health !== false || settings.routes.status !== false) {
-    const { prefix, logLevel, logSerializers } = settings
-    await app.register(async (child) => {
-      addRoutes(child, settings.routes, { clock, control, health, authorize: settings.authorize, onClosed: (close) => { drain.onClosed(close) } })
-    }, { prefix, ...(logLevel !== undefined ? { logLevel } : {}), ...(logSerializers !== undefined ? { logSerializers } : {}) } as { prefix: string })
-  }
+  addRoutes(app, settings.routes, { clock, control, health, authorize: settings.authorize, onClosed: (close) => { drain.onClosed(close) } })
 
   app.addHook('onReady', async () => {
     registry.close()
-    await backend.start(dispatch, { queues: [...dispatch.pools.keys()], retention: settings.retention })
-    for (const pool of dispatch.pools.values()) pool.announce()
+    core.hooks.close()
+    await backend.start(dispatch, { queues: registry.queues, retention: settings.retention })
+    dispatch.open(registry.queues)
     intake.open()
   })
 
   app.addHook('preClose', async () => {
     drain.begin()
+    waits.endAll()
     // Registered now, this runs right after the server has closed and before every other onClose hook, whichever
     // plugin came first: jobs can use a database pool that another plugin closes.
     const { onClose } = app as { onClose?: (close: (instance: unknown, done: () => void) => void) => void }

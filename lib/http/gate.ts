@@ -15,9 +15,7 @@ import type { Backend } from '../backend.ts'
 import type { Clock } from '../clock.ts'
 import { Deadlines, type Deadline } from '../deadlines.ts'
 import { describe } from '../describe.ts'
-import type { CancelReason, NewJob } from '../job.ts'
-import type { ResponseOutcome } from '../job-options.ts'
-import type { Prepared } from '../jobs/add.ts'
+import type { CancelReason, NewJob, ResponseOutcome } from '../job.ts'
 import type { Observer } from '../observe.ts'
 
 type RawResponse = (ServerResponse | Http2ServerResponse) & { [HOLD]?: Hold | undefined }
@@ -29,7 +27,7 @@ class Hold implements Deadline {
   /** Let go when the response is over: a reply keeps its request and body alive. */
   reply: FastifyReply | undefined
   state: 'open' | 'abandoned' | 'over' = 'open'
-  staged: Prepared[] = []
+  staged: NewJob[] = []
   failed = false
   error: unknown
   outcome: ResponseOutcome | undefined
@@ -37,11 +35,14 @@ class Hold implements Deadline {
   watched = false
   /** The responses that wait for the same connection, while this one does. */
   queued: Set<Hold> | undefined
+  /** Of another application that answers into the same response. */
+  readonly next: Hold | undefined
   due = 0
   place = -1
 
-  constructor (gate: Gate, reply: FastifyReply) {
+  constructor (gate: Gate, reply: FastifyReply, next: Hold | undefined) {
     this.gate = gate
+    this.next = next
     this.reply = reply
   }
 }
@@ -75,9 +76,9 @@ export class Gate {
   }
 
   /** The job, already pending in the backend, starts when the reply's response is over. */
-  stage (reply: FastifyReply, prepared: Prepared): void {
+  stage (reply: FastifyReply, job: NewJob): void {
     const hold = this.#holdOf(reply)
-    hold.staged.push(prepared)
+    hold.staged.push(job)
     if (hold.state === 'over') this.#soon(hold)
     else if (!hold.watched) this.#watch(hold, reply)
   }
@@ -88,7 +89,8 @@ export class Gate {
 
   #holdOf (reply: FastifyReply): Hold {
     const raw = reply.raw as RawResponse
-    return (raw[HOLD] ??= new Hold(this, reply))
+    for (let hold = raw[HOLD]; hold !== undefined; hold = hold.next) if (hold.gate === this) return hold
+    return (raw[HOLD] = new Hold(this, reply, raw[HOLD]))
   }
 
   #watch (hold: Hold, reply: FastifyReply): void {
@@ -105,7 +107,8 @@ export class Gate {
   finished (hold: Hold): void {
     if (hold.state !== 'open') return
     // On a reset HTTP/2 stream `finish` comes although nothing was sent.
-    if (hold.reply?.raw.headersSent === true) this.#end(hold, false)
+    const raw = hold.reply?.raw as RawResponse
+    if (raw.headersSent) this.#end(hold, isHttp2(raw) && !raw.writableFinished)
     else this.#clientGone(hold)
   }
 
@@ -158,22 +161,23 @@ export class Gate {
     for (const hold of over) {
       const staged = hold.staged
       hold.staged = []
-      for (const prepared of staged) {
-        const reason = this.#refusal(hold, prepared)
-        if (reason === undefined) released.push(prepared.job.id)
-        else this.#cancel(prepared.job, reason)
+      for (const job of staged) {
+        const reason = this.#refusal(hold, job)
+        if (reason === undefined) released.push(job.id)
+        else this.#cancel(job, reason)
       }
     }
     if (released.length > 0) this.#store('release jobs', () => this.#backend.release(released))
   }
 
-  #refusal (hold: Hold, { job, options }: Prepared): CancelReason | undefined {
+  #refusal (hold: Hold, job: NewJob): CancelReason | undefined {
     const outcome = hold.outcome as ResponseOutcome
-    if (!this.#accepts(hold, outcome, job, options.when)) return 'response'
-    return outcome.aborted && options.onAbort === 'drop' ? 'client-abort' : undefined
+    if (!this.#accepts(hold, outcome, job)) return 'response'
+    return outcome.aborted && job.policy.onAbort === 'drop' ? 'client-abort' : undefined
   }
 
-  #accepts (hold: Hold, outcome: ResponseOutcome, job: NewJob, when: Prepared['options']['when']): boolean {
+  #accepts (hold: Hold, outcome: ResponseOutcome, job: NewJob): boolean {
+    const { when } = job.policy
     switch (when) {
       case 'handled': return !hold.failed
       case 'success': return !hold.failed && outcome.statusCode < 400
@@ -208,13 +212,11 @@ export class Gate {
 // The listeners are shared by all responses: `this` leads to the hold.
 
 function onFinish (this: RawResponse): void {
-  const hold = this[HOLD]
-  hold?.gate.finished(hold)
+  for (let hold = this[HOLD]; hold !== undefined; hold = hold.next) hold.gate.finished(hold)
 }
 
 function onClose (this: RawResponse): void {
-  const hold = this[HOLD]
-  hold?.gate.closed(hold)
+  for (let hold = this[HOLD]; hold !== undefined; hold = hold.next) hold.gate.closed(hold)
 }
 
 function unlisten (raw: RawResponse): void {
@@ -252,21 +254,30 @@ function waitBehind (socket: Socket, hold: Hold): void {
  * every route, so this one response is watched where every answer passes.
  */
 function afterHandler (raw: RawResponse, done: () => void): void {
+  const restore: Array<() => void> = []
   const answered = (): void => {
-    Reflect.deleteProperty(raw, 'writeHead')
-    Reflect.deleteProperty(raw, 'end')
-    raw.removeListener('pipe', answered)
+    raw.removeListener('newListener', onListener)
+    for (const each of restore) each()
     done()
   }
-  raw.once('pipe', answered)
-  for (const method of ['writeHead', 'end'] as const) {
-    Object.defineProperty(raw, method, {
-      configurable: true,
-      writable: true,
-      value (...args: unknown[]): unknown {
-        answered()
-        return Reflect.apply(raw[method], raw, args) as unknown
+  // Streams of both kinds are sent after Fastify has begun to listen for their end; nothing else listens for it.
+  const onListener = (event: string | symbol): void => { if (event === 'end') answered() }
+  raw.on('newListener', onListener)
+  for (const method of ['writeHead', 'end', 'destroy'] as const) {
+    const own = Object.getOwnPropertyDescriptor(raw, method)
+    const previous = raw[method] as (...args: unknown[]) => unknown
+    const value = (...args: unknown[]): unknown => {
+      try {
+        return Reflect.apply(previous, raw, args)
+      } finally {
+        answered() // only now: the call may set the status
       }
+    }
+    Object.defineProperty(raw, method, { configurable: true, writable: true, value })
+    restore.push(() => {
+      if (Object.getOwnPropertyDescriptor(raw, method)?.value !== value) return // somebody laid more over it
+      if (own === undefined) Reflect.deleteProperty(raw, method)
+      else Object.defineProperty(raw, method, own)
     })
   }
 }

@@ -1,12 +1,15 @@
 /** `reply.background` and `reply.accepted`. */
 import type { FastifyReply } from 'fastify'
 import type { Backend } from '../backend.ts'
+import { isFinal, type JobState, type NewJob } from '../job.ts'
 import type { JobOptions } from '../job-options.ts'
 import type { Intake } from '../jobs/add.ts'
 import type { Control } from '../jobs/control.ts'
 import { Handle, type JobHandle } from '../jobs/handle.ts'
 import type { InlineFunction, PayloadArguments, PayloadOfName, Task, TaskName } from '../jobs/task.ts'
 import type { Gate } from './gate.ts'
+import { readPrefer, type Waits } from './prefer.ts'
+import { statusBody } from './views.ts'
 
 /**
  * Adds a job that starts when this response is over; answers at once, and never touches the response. Works in every
@@ -22,7 +25,8 @@ export interface StageJob {
 
 /**
  * The whole pattern in one call, to be returned: adds the job and sends `202` with `Location`, `Retry-After` and
- * `{ jobId, name, state, statusUrl }`. Throws what `reply.background` throws.
+ * `{ jobId, name, state, statusUrl }`. With `Prefer: wait=N`, where `maxWait` allows it, the job starts at once, and if
+ * it ends in time the answer is `200` with its status document. Throws what `reply.background` throws.
  */
 export interface AcceptJob<Reply> {
   <Payload>(task: Task<Payload>, ...rest: PayloadArguments<NoInfer<Payload>>): Reply
@@ -32,24 +36,70 @@ export interface AcceptJob<Reply> {
 export interface AcceptedBody {
   jobId: string
   name: string
-  state: 'pending'
+  state: JobState
   statusUrl: string | null
 }
 
-export function createStage (intake: Intake, backend: Backend, gate: Gate, control: Control) {
+interface ReplyParts {
+  readonly intake: Intake
+  readonly backend: Backend
+  readonly gate: Gate
+  readonly control: Control
+  readonly waits: Waits
+  /** Ms; 0: `Prefer: wait` is not looked at. */
+  readonly maxWait: number
+}
+
+export function createStage ({ intake, backend, gate, control }: ReplyParts) {
   return function background (this: FastifyReply, target: unknown, second?: unknown, third?: unknown): JobHandle {
-    const prepared = intake.prepare(target, second, third, { app: this.server, requestId: this.request.id, staged: true })
-    intake.admit([prepared])
-    const stored = backend.enqueue([prepared.job])
-    gate.stage(this, prepared)
-    return new Handle(control, prepared.job, stored instanceof Promise ? stored : undefined)
+    const job = intake.prepare(target, second, third, this.server, this.request.id)
+    intake.admit(job)
+    const stored = backend.enqueue([job], true)
+    gate.stage(this, job)
+    return new Handle(control, job, stored instanceof Promise ? stored : undefined)
   }
 }
 
-export function accepted (this: FastifyReply, target: unknown, payload?: unknown, options?: unknown): FastifyReply {
-  const stage = this.background as (...args: unknown[]) => JobHandle
-  const { id, name, statusUrl } = stage.call(this, target, payload, options)
-  if (statusUrl !== null) this.header('location', statusUrl)
-  const body: AcceptedBody = { jobId: id, name, state: 'pending', statusUrl }
-  return this.code(202).header('retry-after', '1').send(body)
+export function createAccepted (parts: ReplyParts) {
+  const stage = createStage(parts)
+
+  return function accepted (this: FastifyReply, target: unknown, payload?: unknown, options?: unknown): FastifyReply {
+    const { wait, applied } = readPrefer(this.request.headers.prefer, parts.maxWait)
+    if (parts.maxWait > 0) addVary(this, 'Prefer')
+    if (applied !== '') this.header('preference-applied', applied)
+    if (wait > 0) {
+      answerInTime(this, addAtOnce(this, target, payload, options), wait).catch((error: unknown) => { this.send(error) })
+      return this
+    }
+    const { id, name } = stage.call(this, target, payload, options)
+    return answerAccepted(this, { jobId: id, name, state: 'pending', statusUrl: parts.control.statusUrl(id) })
+  }
+
+  /** A job that is waited for cannot wait for its response. */
+  function addAtOnce (reply: FastifyReply, target: unknown, payload: unknown, options: unknown): NewJob {
+    const job = parts.intake.prepare(target, payload, options, reply.server, reply.request.id)
+    parts.intake.admit(job)
+    return job
+  }
+
+  async function answerInTime (reply: FastifyReply, job: NewJob, wait: number): Promise<void> {
+    await parts.backend.enqueue([job], false)
+    const record = await parts.waits.wait(reply, job.id, wait)
+    if (record !== undefined && isFinal(record.state)) {
+      reply.code(200).header('cache-control', 'no-store').send(statusBody(record, false))
+    } else {
+      answerAccepted(reply, { jobId: job.id, name: job.name, state: record?.state ?? 'waiting', statusUrl: parts.control.statusUrl(job.id) })
+    }
+  }
+}
+
+function answerAccepted (reply: FastifyReply, body: AcceptedBody): FastifyReply {
+  if (body.statusUrl !== null) reply.header('location', body.statusUrl)
+  return reply.code(202).header('retry-after', '1').send(body)
+}
+
+function addVary (reply: FastifyReply, field: string): void {
+  const vary = reply.getHeader('vary')
+  if (vary === undefined) reply.header('vary', field)
+  else if (!String(vary).toLowerCase().split(/\s*,\s*/).includes(field.toLowerCase())) reply.header('vary', `${String(vary)}, ${field}`)
 }

@@ -16,16 +16,18 @@ export interface RouteParts {
   readonly onClosed: (close: () => void) => void
 }
 
-/** Adds the routes to an instance of its own, whose prefix they take. */
+/** Adds the routes to the application's own instance, so that its hooks and error handler are theirs, whenever they are set. */
 export function addRoutes (app: FastifyInstance, routes: RouteSettings, parts: RouteParts): void {
   if (routes.status !== false) addStatusRoute(app, routes.status, routes, parts)
   if (routes.health !== false) addHealthRoute(app, routes.health, routes, parts)
 }
 
 function addStatusRoute (app: FastifyInstance, path: string, routes: RouteSettings, { control, clock, authorize }: RouteParts): void {
-  const [before, after] = path.split(/:id(?=\/|$)/) as [string, string]
-  control.statusPath = [withPrefix(app, before), after]
-  app.get<{ Params: { id: string } }>(path, {
+  const url = join(routes.prefix, path)
+  const [before, after] = join(app.prefix, url).split(/:id(?=\/|$)/) as [string, string]
+  control.statusPath = [before, after]
+  app.get<{ Params: { id: string } }>(url, {
+    errorHandler: laterErrorHandler(app),
     ...routes.passed,
     schema: describeRoute('State of a background job', routes, {
       params: { type: 'object', required: ['id'], properties: { id: { type: 'string' } } },
@@ -48,7 +50,8 @@ async function mayRead (authorize: Authorize | undefined, request: FastifyReques
 function addHealthRoute (app: FastifyInstance, path: string, routes: RouteSettings, { clock, health, onClosed }: RouteParts): void {
   const loopDelay = watchLoopDelay(clock)
   onClosed(() => { loopDelay.stop() })
-  app.get<{ Querystring: { strict?: string } }>(path, {
+  app.get<{ Querystring: { strict?: string } }>(join(routes.prefix, path), {
+    errorHandler: laterErrorHandler(app),
     ...routes.passed,
     schema: describeRoute('Health of the background jobs', routes, {
       querystring: { type: 'object', properties: { strict: { type: 'string' } } },
@@ -68,7 +71,17 @@ function describeRoute (summary: string, routes: RouteSettings, own: FastifySche
   return schema
 }
 
-/** Joined as Fastify joins a prefix and a path. */
-function withPrefix (app: FastifyInstance, path: string): string {
-  return app.prefix.endsWith('/') && path.startsWith('/') ? app.prefix + path.slice(1) : app.prefix + path
+/** As Fastify joins a prefix and a path. */
+function join (prefix: string, path: string): string {
+  return prefix.endsWith('/') && path.startsWith('/') ? prefix + path.slice(1) : prefix + path
+}
+
+/** A route keeps the error handler of the time it was added. Ours come first in most applications, and take a later one too. */
+function laterErrorHandler (app: FastifyInstance): FastifyInstance['errorHandler'] {
+  const first = app.errorHandler
+  return (error, request, reply) => {
+    if (app.errorHandler !== first) return app.errorHandler(error, request, reply)
+    reply.send(error) // on to where it would have gone
+    return undefined
+  }
 }

@@ -34,9 +34,10 @@ const integer = { type: 'integer' } as const
 const instant = { type: 'string', format: 'date-time' } as const
 const maybe = (schema: object): object => ({ ...schema, nullable: true })
 
+/** Nothing is required: an error handler of the application may have a shape of its own. */
 export const errorSchema = {
   type: 'object',
-  required: ['statusCode', 'error', 'message'],
+  additionalProperties: true,
   properties: { statusCode: integer, code: text, error: text, message: text }
 } as const
 

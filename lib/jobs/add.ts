@@ -6,26 +6,14 @@ import { came } from '../check.ts'
 import type { Clock } from '../clock.ts'
 import { errors } from '../errors.ts'
 import { createIds } from '../id.ts'
-import type { InlineWork, NewJob } from '../job.ts'
-import type { Copied } from '../json.ts'
-import { resolveJobOptions, type JobOptions, type ResolvedJobOptions } from '../job-options.ts'
+import type { JobContext, NewJob, Policy } from '../job.ts'
+import { resolvePolicy, type JobOptions } from '../job-options.ts'
+import type { Json } from '../json.ts'
 import type { Observer } from '../observe.ts'
 import type { Settings } from '../options.ts'
 import { takePayload, type Registry } from './registry.ts'
 
-/** Where a job comes from. */
-export interface Origin {
-  readonly app: FastifyInstance
-  readonly requestId: string | null
-  /** It waits in `pending` for its response. */
-  readonly staged: boolean
-}
-
-/** A job that may be enqueued, with the options that concern its response. */
-export interface Prepared {
-  readonly job: NewJob
-  readonly options: ResolvedJobOptions
-}
+type Run = (context: JobContext) => unknown
 
 export class Intake {
   readonly #settings: Settings
@@ -33,7 +21,7 @@ export class Intake {
   readonly #backend: Backend
   readonly #clock: Clock
   readonly #observer: Observer
-  readonly #nextId: () => string
+  readonly #nextId: (now: number) => string
   /** Monotonic ms of the last refusal for want of room, by queue. */
   readonly #refusals = new Map<string, number>()
   #state: 'booting' | 'open' | 'closed' = 'booting'
@@ -44,38 +32,44 @@ export class Intake {
     this.#backend = backend
     this.#clock = clock
     this.#observer = observer
-    this.#nextId = createIds(clock)
+    this.#nextId = createIds()
   }
 
   open (): void { this.#state = 'open' }
   close (): void { this.#state = 'closed' }
 
-  /** `add(fn, options)` or `add(taskOrName, payload, options)`, as its arguments say. */
-  prepare (target: unknown, second: unknown, third: unknown, origin: Origin): Prepared {
+  /** A job from `(fn, options)` or `(taskOrName, payload, options)`, as the arguments say. It has no room yet. */
+  prepare (target: unknown, second: unknown, third: unknown, app: FastifyInstance, requestId: string | null): NewJob {
     if (this.#state === 'booting') throw new errors.NotReady('adding a job')
     if (this.#state === 'closed') throw new errors.Closing()
-    return typeof target === 'function'
-      ? this.#inline(target as InlineWork['run'], second as JobOptions | undefined, third, origin)
-      : this.#task(target, second, third as JobOptions | undefined, origin)
+    if (typeof target !== 'function') return this.#task(target, second, third as JobOptions | undefined, app, requestId)
+    if (third !== undefined) throw new errors.BadOption('third argument', 'nothing after the options of an inline function', came(third))
+    const policy = resolvePolicy('options', this.#settings.inlineDefaults, second as JobOptions | undefined)
+    return this.#make(target.name || 'inline', null, 0, policy, app, requestId, target as Run)
   }
 
   /**
-   * Room for jobs of one call, all or none.
+   * Room for a job.
    * @throws FST_BG_QUEUE_FULL
    */
-  admit (prepared: readonly Prepared[]): void {
+  admit (job: NewJob): void {
+    const full = this.#fullness(job.queue, 1, job.bytes)
+    if (full !== undefined) this.#refuse(job.queue, job.name, 1, full)
+  }
+
+  /**
+   * Room for the jobs of one call, all or none.
+   * @throws FST_BG_QUEUE_FULL
+   */
+  admitAll (jobs: readonly NewJob[]): void {
     const asked = new Map<string, { jobs: number, bytes: number }>()
-    for (const { job } of prepared) {
-      const sum = asked.get(job.queue)
-      if (sum === undefined) asked.set(job.queue, { jobs: 1, bytes: job.bytes })
-      else {
-        sum.jobs++
-        sum.bytes += job.bytes
-      }
+    for (const job of jobs) {
+      const sum = asked.get(job.queue) ?? { jobs: 0, bytes: 0 }
+      asked.set(job.queue, { jobs: sum.jobs + 1, bytes: sum.bytes + job.bytes })
     }
-    for (const [queue, { jobs, bytes }] of asked) {
-      const full = this.#fullness(queue, jobs, bytes)
-      if (full !== undefined) this.#refuse(queue, prepared, full)
+    for (const [queue, sum] of asked) {
+      const full = this.#fullness(queue, sum.jobs, sum.bytes)
+      if (full !== undefined) this.#refuse(queue, 'a bulk of tasks', jobs.length, full)
     }
   }
 
@@ -83,43 +77,23 @@ export class Intake {
   isOverloaded (queue: string): boolean {
     const refused = this.#refusals.get(queue)
     if (refused !== undefined && this.#clock.monotonic() - refused < 60_000) return true
-    return this.#fullness(queue, 1, 0) !== undefined
+    return this.#fullness(queue, 1, 1) !== undefined
   }
 
-  #inline (run: InlineWork['run'], given: JobOptions | undefined, extra: unknown, origin: Origin): Prepared {
-    if (extra !== undefined) throw new errors.BadOption('third argument', 'nothing after the options of an inline function', came(extra))
-    const options = resolveJobOptions('options', this.#settings.inlineDefaults, given)
-    return this.#make(run.name || 'inline', { value: null, bytes: 0 }, options, origin, { app: origin.app, run })
-  }
-
-  #task (target: unknown, payload: unknown, given: JobOptions | undefined, origin: Origin): Prepared {
+  #task (target: unknown, payload: unknown, options: JobOptions | undefined, app: FastifyInstance, requestId: string | null): NewJob {
     const task = this.#registry.get(target)
-    const options = resolveJobOptions('options', task.options, given)
-    return this.#make(task.name, takePayload(task, payload, this.#settings.maxPayloadBytes), options, origin, undefined)
+    const policy = resolvePolicy('options', task.policy, options)
+    const { value, bytes } = takePayload(task, payload, this.#settings.maxPayloadBytes)
+    return this.#make(task.name, value, bytes, policy, app, requestId, undefined)
   }
 
-  #make (name: string, payload: Copied, options: ResolvedJobOptions, origin: Origin, inline: InlineWork | undefined): Prepared {
-    if (options.queue !== 'default') throw new errors.UnknownQueue(came(options.queue), 'default')
+  #make (name: string, payload: Json, bytes: number, policy: Policy, app: FastifyInstance, requestId: string | null, run: Run | undefined): NewJob {
+    const { queue } = policy
+    this.#registry.checkQueue(queue)
+    const context = policy.callerContext ? new AsyncResource('BackgroundTask') : undefined
+    const local = run === undefined && context === undefined ? undefined : { run, app, context }
     const createdAt = this.#clock.now()
-    const job: NewJob = {
-      id: this.#nextId(),
-      name,
-      queue: options.queue,
-      payload: payload.value,
-      bytes: payload.bytes,
-      priority: options.priority,
-      attempts: options.attempts,
-      createdAt,
-      delay: Number.isNaN(options.runAt) ? options.delay : Math.max(0, options.runAt - createdAt),
-      ttl: options.ttl,
-      staged: origin.staged,
-      requestId: origin.requestId,
-      parent: null,
-      policy: options,
-      inline,
-      context: options.callerContext ? new AsyncResource('BackgroundTask') : undefined
-    }
-    return { job, options }
+    return { id: this.#nextId(createdAt), name, queue, payload, bytes, createdAt, requestId, policy, local }
   }
 
   #fullness (queue: string, jobs: number, bytes: number): string | undefined {
@@ -130,9 +104,9 @@ export class Intake {
     return undefined
   }
 
-  #refuse (queue: string, prepared: readonly Prepared[], full: string): never {
+  #refuse (queue: string, task: string, jobs: number, full: string): never {
     this.#refusals.set(queue, this.#clock.monotonic())
-    this.#observer.refused(queue, prepared.length === 1 ? (prepared[0] as Prepared).job.name : 'several', prepared.length, full)
+    this.#observer.refused(queue, task, jobs, full)
     throw Object.assign(new errors.QueueFull(queue, full), { headers: { 'retry-after': '1' } })
   }
 }

@@ -1,7 +1,7 @@
 /** The context of an attempt. Nothing in it is made before it is asked for. */
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import { came } from '../check.ts'
-import { errors, JobAbortedError, type AbortKind } from '../errors.ts'
+import { errors, type JobAbortedError } from '../errors.ts'
 import { iso, type Attempt, type JobContext, type JobFacts } from '../job.ts'
 import { copyAsJson, type Copied, type Json } from '../json.ts'
 
@@ -10,7 +10,7 @@ export interface Stage {
   readonly attempt: Attempt
   readonly app: FastifyInstance
   readonly maxBytes: number
-  readonly aborted: { readonly kind: AbortKind, readonly detail: string } | undefined
+  readonly reason: JobAbortedError | undefined
   note (value: Json): void
   soon (run: () => void): void
 }
@@ -44,8 +44,9 @@ export class AttemptContext implements JobContext {
 
   /** Passes the stage's abort on to the signal, if anybody took it. */
   abort (): void {
-    const { aborted } = this.#stage
-    if (aborted !== undefined) this.#controller?.abort(new JobAbortedError(aborted.kind, aborted.detail))
+    if (this.#controller === undefined) return
+    const { reason } = this.#stage
+    if (reason !== undefined) this.#controller.abort(reason)
   }
 
   get progress (): (value: unknown) => void {
@@ -65,10 +66,10 @@ export class AttemptContext implements JobContext {
   }
 }
 
-export function factsOf (attempt: Attempt): JobFacts {
+export function factsOf (attempt: Pick<Attempt, 'job' | 'number'>): JobFacts {
   const { job, number } = attempt
   return Object.freeze({
-    id: job.id, name: job.name, queue: job.queue, attempt: number, attempts: job.attempts, createdAt: iso(job.createdAt), requestId: job.requestId
+    id: job.id, name: job.name, queue: job.queue, attempt: number, attempts: job.policy.attempts, createdAt: iso(job.createdAt), requestId: job.requestId
   })
 }
 

@@ -1,11 +1,11 @@
 /** Reading and steering jobs. */
-import type { Backend, CancelAnswer, Change, QueueCounts } from '../backend.ts'
+import type { Backend, CancelAnswer, QueueCounts } from '../backend.ts'
 import * as check from '../check.ts'
-import type { Clock } from '../clock.ts'
 import { errors } from '../errors.ts'
 import { isId } from '../id.ts'
 import { isFinal, type JobRecord } from '../job.ts'
 import type { Observer } from '../observe.ts'
+import type { Changes } from './changes.ts'
 import type { Dispatch } from './dispatch.ts'
 
 export interface FinishedOptions {
@@ -15,7 +15,7 @@ export interface FinishedOptions {
   signal?: AbortSignal | undefined
 }
 
-export interface QueueStatus extends Omit<QueueCounts, 'retrying' | 'oldestWaitingMs'> {
+export interface QueueStatus extends Omit<QueueCounts, 'retrying' | 'limited' | 'oldestWaitingMs'> {
   concurrency: number
   paused: boolean
 }
@@ -29,15 +29,15 @@ export class Control {
   readonly backend: Backend
   readonly #dispatch: Dispatch
   readonly #observer: Observer
-  readonly #clock: Clock
+  readonly #changes: Changes
   /** Set by the routes when there is one: `/jobs/` and `/status`, around the id. */
   statusPath: readonly [before: string, after: string] | undefined
 
-  constructor (backend: Backend, dispatch: Dispatch, observer: Observer, clock: Clock) {
+  constructor (backend: Backend, dispatch: Dispatch, observer: Observer, changes: Changes) {
     this.backend = backend
     this.#dispatch = dispatch
     this.#observer = observer
-    this.#clock = clock
+    this.#changes = changes
   }
 
   statusUrl (id: string): string | null {
@@ -51,7 +51,7 @@ export class Control {
   async counts (): Promise<Record<string, QueueStatus>> {
     const all = await this.backend.counts()
     const status: Record<string, QueueStatus> = {}
-    for (const [name, { retrying: _, oldestWaitingMs: __, ...counts }] of Object.entries(all)) {
+    for (const [name, { retrying: _, limited: __, oldestWaitingMs: ___, ...counts }] of Object.entries(all)) {
       const pool = this.#dispatch.pools.get(name)
       status[name] = { ...counts, concurrency: pool?.concurrency ?? 0, paused: pool?.paused ?? false }
     }
@@ -68,12 +68,12 @@ export class Control {
     return answer
   }
 
-  /** @throws FST_BG_UNKNOWN_QUEUE */
+  /** @throws FST_BG_UNKNOWN_QUEUE, FST_BG_NOT_READY */
   async pause (queue?: string): Promise<void> {
     for (const pool of this.#pools(queue)) pool.pause()
   }
 
-  /** @throws FST_BG_UNKNOWN_QUEUE */
+  /** @throws FST_BG_UNKNOWN_QUEUE, FST_BG_NOT_READY */
   async resume (queue?: string): Promise<void> {
     for (const pool of this.#pools(queue)) pool.resume()
   }
@@ -81,9 +81,9 @@ export class Control {
   /** Nothing pending, waiting, active, or delayed by a retry or a rate limit. */
   async onIdle (options: { timeout?: number | undefined } = {}): Promise<void> {
     const { timeout = 0 } = check.options<{ timeout?: number }>('onIdle options', { timeout: check.duration }, options)
-    await this.#until('onIdle', timeout, undefined, async () => {
+    await this.#changes.until({ what: 'onIdle', timeout }, async () => {
       for (const counts of Object.values(await this.backend.counts())) {
-        if (counts.pending + counts.waiting + counts.active + counts.retrying > 0) return undefined
+        if (counts.pending + counts.waiting + counts.active + counts.retrying + counts.limited > 0) return undefined
       }
       return true
     })
@@ -94,12 +94,7 @@ export class Control {
     const now = await this.get(id)
     if (now === undefined) throw new errors.JobNotFound()
     if (now.state === 'pending') throw new errors.WouldDeadlock(id)
-    const record = await this.#until(`job ${id}`, timeout, signal, async (change) => {
-      if (change !== undefined && (change.id !== id || !isFinal(change.state))) return undefined
-      const found = await this.get(id)
-      if (found === undefined) throw new errors.JobNotFound()
-      return isFinal(found.state) ? found : undefined
-    })
+    const record = await this.untilFinal(id, timeout, signal)
     if (record.state === 'cancelled') throw new errors.JobCancelled(id, record.reason ?? 'user')
     if (record.state === 'failed') {
       const error = new errors.JobFailed(id, record.failure ?? 'exhausted', record.error?.message ?? '')
@@ -108,29 +103,17 @@ export class Control {
     return record.result
   }
 
-  /** Asks now and at each change, until the answer is there. The listener lives no longer than the call. */
-  #until<T> (what: string, timeout: number, signal: AbortSignal | undefined, ask: (change?: Change) => Promise<T | undefined>): Promise<T> {
-    return new Promise((resolve, reject) => {
-      const look = (change?: Change): void => {
-        ask(change).then((answer) => { if (answer !== undefined) stop(() => { resolve(answer) }) }, fail)
-      }
-      const fail = (error: unknown): void => { stop(() => { reject(error) }) }
-      const onAbort = (): void => { fail(signal?.reason) }
-      const unwatch = this.backend.watch(look)
-      const timer = timeout > 0 ? this.#clock.setTimer(() => { fail(new errors.Timeout(what, timeout)) }, Math.min(timeout, 2 ** 31 - 1)) : undefined
-      const stop = (end: () => void): void => {
-        unwatch()
-        if (timer !== undefined) this.#clock.clearTimer(timer)
-        signal?.removeEventListener('abort', onAbort)
-        end()
-      }
-      signal?.addEventListener('abort', onAbort)
-      if (signal?.aborted === true) onAbort()
-      else look()
+  /** The record of a job that has ended, however it did. */
+  untilFinal (id: string, timeout: number, signal: AbortSignal | undefined): Promise<JobRecord> {
+    return this.#changes.until({ what: `job ${id}`, id, timeout, signal }, async () => {
+      const found = await this.get(id)
+      if (found === undefined) throw new errors.JobNotFound()
+      return isFinal(found.state) ? found : undefined
     })
   }
 
   #pools (queue: string | undefined): Array<{ pause (): void, resume (): void }> {
+    if (this.#dispatch.pools.size === 0) throw new errors.NotReady('pause or resume')
     if (queue === undefined) return [...this.#dispatch.pools.values()]
     const pool = this.#dispatch.pools.get(queue)
     if (pool === undefined) throw new errors.UnknownQueue(check.came(queue), [...this.#dispatch.pools.keys()].join(', '))

@@ -4,6 +4,7 @@ import * as check from '../check.ts'
 import { errors } from '../errors.ts'
 import { isId } from '../id.ts'
 import type { JobRecord } from '../job.ts'
+import type { Runner } from './runner.ts'
 
 export interface DeadLetterFilter {
   task?: string | undefined
@@ -46,9 +47,11 @@ const RETRY: check.Checks = {
 
 export class DeadLetters {
   readonly #backend: Backend
+  readonly #runner: Runner
 
-  constructor (backend: Backend) {
+  constructor (backend: Backend, runner: Runner) {
     this.#backend = backend
+    this.#runner = runner
   }
 
   async list (query: DeadLetterQuery = {}): Promise<DeadLetterPage> {
@@ -66,14 +69,19 @@ export class DeadLetters {
     return record?.state === 'failed' ? record : undefined
   }
 
-  /** @throws FST_BG_NOT_RETRYABLE for the id of a job that is no dead letter, or whose inline function was released */
+  /**
+   * @throws FST_BG_NOT_RETRYABLE for the id of a dead letter whose inline function was released, or whose last body,
+   * given up, is still alive
+   */
   async retry (which: string | DeadLetterFilter, options: DeadLetterRetryOptions = {}): Promise<DeadLetterAnswer> {
     const { dryRun = false, ratePerSecond } = check.options<DeadLetterRetryOptions>('deadLetters.retry options', RETRY, options)
     const ids = await this.#match(which)
     if (dryRun) return { matched: ids.length, done: 0 }
-    const done = await this.#backend.retry(ids, ratePerSecond === undefined ? 0 : 1_000 / ratePerSecond)
+    // Two attempts of one job never overlap, not even after one was given up.
+    const free = ids.filter((id) => !this.#runner.lives(id))
+    const done = await this.#backend.retry(free, ratePerSecond === undefined ? 0 : 1_000 / ratePerSecond)
     if (typeof which === 'string' && ids.length === 1 && done === 0) {
-      throw new errors.NotRetryable(which, 'its inline function was released when it ended')
+      throw new errors.NotRetryable(which, free.length === 0 ? 'the body of its last attempt is still alive' : 'its inline function was released when it ended')
     }
     return { matched: ids.length, done }
   }

@@ -2,11 +2,13 @@
 import type { Backend, Incident, Sink } from '../backend.ts'
 import type { Clock } from '../clock.ts'
 import { describe } from '../describe.ts'
-import type { AbortKind } from '../errors.ts'
+import { errors, type AbortKind } from '../errors.ts'
 import type { Attempt } from '../job.ts'
 import type { Json } from '../json.ts'
 import type { Observer } from '../observe.ts'
-import type { Settings } from '../options.ts'
+import type { PoolSettings, Settings } from '../options.ts'
+import type { Changes } from './changes.ts'
+import type { Hooks } from './hooks.ts'
 import { Pool } from './pool.ts'
 import type { Registry } from './registry.ts'
 import type { Judged } from './retry.ts'
@@ -21,20 +23,37 @@ export class Dispatch implements Sink, Watcher {
   readonly runner: Runner
   readonly #backend: Backend
   readonly #registry: Registry
+  readonly #hooks: Hooks
   readonly #observer: Observer
+  readonly #changes: Changes
+  readonly #turns: Turns
+  /** Queues whose backend wants to know when a body really starts. */
+  readonly #limited = new Set<string>()
 
-  constructor (settings: Settings, clock: Clock, backend: Backend, registry: Registry, observer: Observer) {
+  constructor (settings: Settings, clock: Clock, parts: { backend: Backend, registry: Registry, hooks: Hooks, observer: Observer, changes: Changes }) {
+    const { backend, registry, hooks, observer } = parts
+    this.#changes = parts.changes
     this.#backend = backend
     this.#registry = registry
+    this.#hooks = hooks
     this.#observer = observer
     const { abortGrace, maxPayloadBytes } = settings
     this.runner = new Runner({ clock, abortGrace, maxResultBytes: maxPayloadBytes, durable: backend.durable }, this)
-    const turns = new Turns(clock)
+    this.#turns = new Turns(clock)
+  }
+
+  /** Opens a pool for each queue, and asks the backend for work. */
+  open (queues: ReadonlyMap<string, PoolSettings>): void {
     const work = {
       run: (attempt: Attempt) => this.#run(attempt),
       ended: (running: Running | undefined) => { if (running !== undefined) this.#ended(running) }
     }
-    this.pools.set('default', new Pool(settings.concurrency, turns, work, (n) => { backend.want('default', n) }))
+    for (const [name, { concurrency, limiter }] of queues) {
+      if (limiter !== undefined) this.#limited.add(name)
+      const pool = new Pool(concurrency, this.#turns, work, (n) => { this.#backend.want(name, n) })
+      this.pools.set(name, pool)
+      pool.announce()
+    }
   }
 
   deliver (attempts: readonly Attempt[]): void {
@@ -48,8 +67,11 @@ export class Dispatch implements Sink, Watcher {
   }
 
   report (incident: Incident): void {
-    if (incident.kind === 'expired') this.#observer.expired(incident.job)
-    else this.#observer.evicted(incident.job)
+    const { kind, job } = incident
+    if (kind === 'evicted') return this.#observer.evicted(job)
+    this.#observer.expired(job)
+    const owner = this.#registry.find(job.name)?.app
+    if (owner !== undefined) this.#hooks.call('onTaskDead', owner, { job, number: 0 }, new errors.Expired(job.policy.ttl), 'expired')
   }
 
   overdue (attempt: Attempt): void {
@@ -62,6 +84,7 @@ export class Dispatch implements Sink, Watcher {
 
   leaked (running: Running): void {
     this.#observer.leaked(running.attempt, running.aborted?.kind ?? 'timeout', running.aliveMs)
+    this.#changes.nudge() // a shutdown does not wait for it any longer
   }
 
   judgedAlive (running: Running, judged: Judged): void {
@@ -69,11 +92,16 @@ export class Dispatch implements Sink, Watcher {
     this.#settle(running, judged)
   }
 
-  async #run (attempt: Attempt): Promise<Running | undefined> {
+  #run (attempt: Attempt): Promise<Running | undefined> {
     const task = this.#registry.find(attempt.job.name)
-    if (task !== undefined || attempt.job.inline !== undefined) return this.runner.run(attempt, task)
+    if (this.#limited.has(attempt.job.queue)) this.#store('note a start', () => this.#backend.note(attempt, { started: true }))
+    const owner = task?.app ?? attempt.job.local?.app
+    if (owner !== undefined) {
+      this.#hooks.call('onTaskStart', owner, attempt)
+      return this.runner.run(attempt, task)
+    }
     this.#store('give back a job', () => this.#backend.settle(attempt, { kind: 'released', delay: PARKED }))
-    return undefined
+    return Promise.resolve(undefined)
   }
 
   #ended (running: Running): void {
@@ -83,11 +111,14 @@ export class Dispatch implements Sink, Watcher {
     } else if (running.judged !== undefined) this.#settle(running, running.judged)
   }
 
-  #settle (running: Running, { outcome, policyError }: Judged): void {
-    const { attempt } = running
+  #settle (running: Running, { outcome, policyError, thrown }: Judged): void {
+    const { attempt, app } = running
     if (policyError !== undefined) this.#observer.policyFailed(policyError.option, policyError.error, attempt.job)
     this.#observer.attemptEnded(attempt, outcome, running.aliveMs)
     this.#store('store the end of an attempt', () => this.#backend.settle(attempt, outcome))
+    if (outcome.kind === 'completed') this.#hooks.call('onTaskEnd', app, attempt, outcome.result)
+    if (outcome.kind === 'retry' || outcome.kind === 'dead') this.#hooks.call('onTaskError', app, attempt, thrown)
+    if (outcome.kind === 'dead') this.#hooks.call('onTaskDead', app, attempt, thrown, outcome.failure)
   }
 
   #pool (attempt: Attempt): Pool<Running | undefined> {

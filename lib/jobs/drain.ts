@@ -3,12 +3,13 @@
  * `abortGrace`, and gives back or names the rest. The deadline holds even where nobody gets to call `finish`.
  */
 import type { Backend } from '../backend.ts'
-import type { Clock, Timer } from '../clock.ts'
+import { LONGEST_TIMER, type Clock, type Timer } from '../clock.ts'
 import { describe } from '../describe.ts'
 import type { JobRecord } from '../job.ts'
 import type { Observer } from '../observe.ts'
 import type { Settings } from '../options.ts'
 import type { Intake } from './add.ts'
+import type { Changes } from './changes.ts'
 import type { Dispatch } from './dispatch.ts'
 
 export class Drain {
@@ -18,21 +19,22 @@ export class Drain {
   readonly #intake: Intake
   readonly #dispatch: Dispatch
   readonly #observer: Observer
+  readonly #changes: Changes
   readonly #closers: Array<() => void> = []
   #draining = false
   #deadline: Timer | undefined
   #over: Promise<void> | undefined
-  /** Resolves when nothing is left to wait for, or the deadline is reached. */
-  #quiet: Promise<void> = Promise.resolve()
-  #reachDeadline: () => void = () => {}
+  /** Aborts when `drainTimeout` is over. */
+  readonly #outOfTime = new AbortController()
 
-  constructor (settings: Settings, clock: Clock, backend: Backend, intake: Intake, dispatch: Dispatch, observer: Observer) {
+  constructor (settings: Settings, clock: Clock, parts: { backend: Backend, intake: Intake, dispatch: Dispatch, observer: Observer, changes: Changes }) {
     this.#settings = settings
     this.#clock = clock
-    this.#backend = backend
-    this.#intake = intake
-    this.#dispatch = dispatch
-    this.#observer = observer
+    this.#backend = parts.backend
+    this.#intake = parts.intake
+    this.#dispatch = parts.dispatch
+    this.#observer = parts.observer
+    this.#changes = parts.changes
   }
 
   get draining (): boolean { return this.#draining }
@@ -46,11 +48,10 @@ export class Drain {
   begin (): void {
     if (this.#draining) return
     this.#draining = true
-    this.#quiet = new Promise((resolve) => { this.#reachDeadline = resolve })
     this.#deadline = this.#clock.setTimer(() => {
-      this.#reachDeadline()
+      this.#outOfTime.abort()
       void this.finish()
-    }, this.#settings.drainTimeout)
+    }, Math.min(this.#settings.drainTimeout, LONGEST_TIMER))
   }
 
   /** The server takes no more requests. Never rejects. */
@@ -61,9 +62,15 @@ export class Drain {
 
   async #finish (): Promise<void> {
     this.#intake.close()
-    const stopWatching = this.#watchForQuiet()
-    await this.#quiet
-    stopWatching()
+    // An application that never became ready has no jobs, and a backend that was not started.
+    if (this.#dispatch.pools.size > 0) await this.#windDown()
+    else if (this.#deadline !== undefined) this.#clock.clearTimer(this.#deadline)
+    for (const close of this.#closers) close()
+  }
+
+  async #windDown (): Promise<void> {
+    const patience = { what: 'the drain', timeout: 0, signal: this.#outOfTime.signal }
+    await this.#changes.until(patience, () => this.#isQuiet()).catch(() => {}) // out of time, or the store is gone
     if (this.#deadline !== undefined) this.#clock.clearTimer(this.#deadline)
     for (const pool of this.#dispatch.pools.values()) pool.stop()
     try {
@@ -74,28 +81,21 @@ export class Drain {
     } catch (error) {
       this.#observer.storeFailed('close', describe(error))
     }
-    for (const close of this.#closers) close()
   }
 
   /** Pending, waiting and active jobs are waited for; delayed and leaked ones, and paused queues, are not. */
-  #watchForQuiet (): () => void {
-    const look = async (): Promise<void> => {
-      let busy = -this.#dispatch.runner.ignoring
-      for (const [name, counts] of Object.entries(await this.#backend.counts())) {
-        busy += counts.pending + counts.active + (this.#dispatch.pools.get(name)?.paused === true ? 0 : counts.waiting)
-      }
-      if (busy <= 0) this.#reachDeadline()
+  async #isQuiet (): Promise<true | undefined> {
+    let busy = -this.#dispatch.runner.ignoring
+    for (const [name, counts] of Object.entries(await this.#backend.counts())) {
+      busy += counts.pending + counts.active + (this.#dispatch.pools.get(name)?.paused === true ? 0 : counts.waiting + counts.limited)
     }
-    const lookSafely = (): void => { look().catch(() => { this.#reachDeadline() }) }
-    const unwatch = this.#backend.watch(lookSafely)
-    lookSafely()
-    return unwatch
+    return busy <= 0 ? true : undefined
   }
 
   async #stopBodies (): Promise<void> {
     const { runner } = this.#dispatch
     await new Promise<void>((resolve) => {
-      const timer = this.#clock.setTimer(resolve, this.#settings.abortGrace)
+      const timer = this.#clock.setTimer(resolve, Math.min(this.#settings.abortGrace, LONGEST_TIMER))
       runner.stop('the application is closing', () => {
         this.#clock.clearTimer(timer)
         // The slots of the last bodies hand in their verdicts first.
@@ -109,16 +109,17 @@ export class Drain {
   async #nameTheRest (unfinished: JobRecord[]): Promise<void> {
     const left: JobRecord[] = []
     for (const before of unfinished) {
-      await this.#backend.cancel(before.id, 'shutdown', 'the application is closing')
+      const answer = await this.#backend.cancel(before.id, 'shutdown', 'the application is closing')
+      if (answer === 'cancelled') this.#observer.totals.cancelled++ // named below, not in a line of its own
       const now = await this.#backend.get(before.id) ?? { ...before, state: 'cancelled', reason: 'shutdown' }
       if (now.state === 'cancelled' && now.reason === 'shutdown') left.push(now)
     }
     if (left.length === 0) return
     this.#observer.unfinished(left)
-    try {
-      this.#settings.onUnfinished?.(left)
-    } catch (error) {
-      this.#observer.policyFailed('onUnfinished', describe(error))
-    }
+    const { onUnfinished } = this.#settings
+    if (onUnfinished === undefined) return
+    // An async function by mistake must not end in an unhandled rejection. It is not waited for.
+    const told = async (): Promise<void> => { await (onUnfinished(left) as unknown) }
+    told().catch((error: unknown) => { this.#observer.policyFailed('onUnfinished', describe(error)) })
   }
 }

@@ -3,27 +3,29 @@ import AjvCompiler from '@fastify/ajv-compiler'
 import type { AnySchema } from 'ajv'
 import type { FastifyInstance, FastifySchemaCompiler } from 'fastify'
 import * as check from '../check.ts'
-import { describe } from '../describe.ts'
+import { describe, peek } from '../describe.ts'
 import { errors } from '../errors.ts'
-import type { JobContext } from '../job.ts'
-import { JOB_CHECKS, layJobOptions, type ResolvedJobOptions } from '../job-options.ts'
+import type { JobContext, Policy } from '../job.ts'
+import { JOB_CHECKS, layPolicy } from '../job-options.ts'
 import { copyAsJson, type Copied, type Json } from '../json.ts'
+import type { PoolSettings, Settings } from '../options.ts'
 import type { Task, TaskOptions } from './task.ts'
 
 type TaskBody = (payload: Json, context: JobContext) => unknown
 
 export class DefinedTask implements Task {
+  readonly kind = 'task'
   readonly name: string
   readonly app: FastifyInstance
-  readonly options: ResolvedJobOptions
+  readonly policy: Policy
   readonly run: TaskBody
   readonly schema: unknown
   validate: ((payload: unknown) => unknown) & { errors?: ReadonlyArray<{ instancePath?: string, message?: string }> | null } | undefined
 
-  constructor (name: string, app: FastifyInstance, options: ResolvedJobOptions, schema: unknown, run: TaskBody) {
+  constructor (name: string, app: FastifyInstance, policy: Policy, schema: unknown, run: TaskBody) {
     this.name = name
     this.app = app
-    this.options = options
+    this.policy = policy
     this.schema = schema
     this.run = run
   }
@@ -31,28 +33,37 @@ export class DefinedTask implements Task {
 
 const TASK_CHECKS: check.Checks = {
   ...JOB_CHECKS,
+  concurrency: check.concurrency,
   schema: (value) => typeof value === 'object' && value !== null ? undefined : 'a schema, an object'
 }
 
 export class Registry {
   readonly #tasks = new Map<string, DefinedTask>()
-  readonly #defaults: ResolvedJobOptions
+  readonly #defaults: Policy
+  /** Private queues are added as their tasks are defined. */
+  readonly queues: Map<string, PoolSettings>
   #closed = false
 
-  constructor (defaults: ResolvedJobOptions) {
-    this.#defaults = defaults
+  constructor (settings: Settings) {
+    this.#defaults = settings.taskDefaults
+    this.queues = new Map(settings.queues)
   }
 
-  /** @throws FST_BG_DEFINE_AFTER_READY, FST_BG_DUPLICATE_TASK, FST_BG_BAD_OPTION, FST_BG_UNKNOWN_OPTION, FST_BG_BAD_HANDLER */
+  /** @throws FST_BG_DEFINE_AFTER_READY, FST_BG_DUPLICATE_TASK, FST_BG_BAD_OPTION, FST_BG_UNKNOWN_OPTION, FST_BG_UNKNOWN_QUEUE, FST_BG_BAD_HANDLER */
   define (app: FastifyInstance, name: string, options: TaskOptions, handler: unknown): Task {
     check.must('define(name)', check.name, name)
     if (this.#closed) throw new errors.DefineAfterReady(name)
     if (this.#tasks.has(name)) throw new errors.DuplicateTask(name)
     const where = `define("${name}") options`
-    const { schema, ...given } = check.options<TaskOptions>(where, TASK_CHECKS, options)
-    if (given.queue !== undefined && given.queue !== 'default') throw new errors.UnknownQueue(`"${given.queue}"`, 'default')
+    const { schema, concurrency, ...given } = check.options<TaskOptions>(where, TASK_CHECKS, options)
     if (typeof handler !== 'function') throw new errors.BadHandler(`define("${name}") handler`, check.came(handler))
-    const task = new DefinedTask(name, app, layJobOptions(where, this.#defaults, given), schema, handler as TaskBody)
+    if (concurrency !== undefined) {
+      if (given.queue !== undefined) throw new errors.BadOption(`${where}.concurrency`, 'either concurrency, for a private queue, or queue', 'both')
+      if (this.queues.has(name)) throw new errors.BadOption(`${where}.concurrency`, 'a task whose name is free for a private queue', `a queue "${name}" that exists`)
+      given.queue = name
+    } else if (given.queue !== undefined) this.checkQueue(given.queue)
+    const task = new DefinedTask(name, app, layPolicy(where, this.#defaults, given), schema, handler as TaskBody)
+    if (concurrency !== undefined) this.queues.set(name, { concurrency, limiter: undefined })
     this.#tasks.set(name, task)
     return task
   }
@@ -66,11 +77,16 @@ export class Registry {
     for (const task of this.#tasks.values()) {
       if (task.schema === undefined) continue
       try {
-        task.validate = compilerOf(task.app)({ schema: task.schema, method: 'POST', url: `/${task.name}`, httpPart: 'body' })
+        task.validate = compile(task)
       } catch (cause) {
         throw Object.assign(new errors.BadSchema(task.name, describe(cause).message), { cause })
       }
     }
+  }
+
+  /** @throws FST_BG_UNKNOWN_QUEUE */
+  checkQueue (queue: string): void {
+    if (!this.queues.has(queue)) throw new errors.UnknownQueue(check.came(queue), [...this.queues.keys()].join(', '))
   }
 
   find (name: string): DefinedTask | undefined {
@@ -86,10 +102,23 @@ export class Registry {
   }
 }
 
-/** The instance's own compiler. Fastify makes none while no route has a schema; then the one it would have made. */
-function compilerOf (app: FastifyInstance): FastifySchemaCompiler<unknown> {
+/**
+ * By the instance's own compiler. Fastify makes none while no route has a schema; then by the one it would have made
+ * (without the server's `ajv` options, which it shows to nobody).
+ */
+function compile ({ app, name, schema }: DefinedTask): DefinedTask['validate'] {
+  const request = { schema, method: 'POST', url: `/${name}`, httpPart: 'body' }
   const own = app.validatorCompiler as FastifySchemaCompiler<unknown> | undefined
-  return own ?? AjvCompiler()(app.getSchemas() as Record<string, AnySchema>, { customOptions: {} }) as FastifySchemaCompiler<unknown>
+  const madeHere = (): FastifySchemaCompiler<unknown> =>
+    AjvCompiler()(app.getSchemas() as Record<string, AnySchema>, { customOptions: {} }) as FastifySchemaCompiler<unknown>
+  if (own === undefined) return madeHere()(request)
+  try {
+    return own(request)
+  } catch (error) {
+    // A child without routes has its parent's compiler, which does not know what the child shares.
+    if (peek(error, 'missingRef') === undefined) throw error
+    return madeHere()(request)
+  }
 }
 
 /**
@@ -111,10 +140,18 @@ function copy (name: string, payload: unknown): Copied {
   try {
     copied = copyAsJson(payload)
   } catch (cause) {
-    throw Object.assign(new errors.PayloadNotJson(name, describe(cause).name), { cause })
+    throw Object.assign(new errors.PayloadNotJson(name, whyNotJson(cause)), { cause })
   }
   if (copied === undefined) throw new errors.PayloadNotJson(name, check.came(payload))
   return copied
+}
+
+/** What `JSON.stringify` stumbled over. Its own text, or a `toJSON`'s, may quote the payload. */
+function whyNotJson (cause: unknown): string {
+  const { name, message } = describe(cause)
+  if (message.includes('BigInt')) return 'it holds a BigInt'
+  if (message.includes('circular structure')) return 'it is circular'
+  return message.startsWith('nested deeper') ? `it is ${message}` : `${name} was thrown while it was copied`
 }
 
 function validate (task: DefinedTask, payload: Json): unknown {

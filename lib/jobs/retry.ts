@@ -1,12 +1,15 @@
 /** What an attempt that did not succeed ends in: the only place where that is decided. Pure. */
 import { came } from '../check.ts'
+import type { Clock } from '../clock.ts'
 import { describe, peek, type ErrorFacts } from '../describe.ts'
-import { asRetryLater, isUnrecoverable } from '../errors.ts'
+import { asRetryLater, isUnrecoverable, LONGEST_MS } from '../errors.ts'
 import { TASK_DEFAULTS } from '../job-options.ts'
 import type { BackoffPolicy, JobFacts, Outcome, Policy } from '../job.ts'
 
 export interface Judged {
   outcome: Outcome
+  /** What the attempt threw, for hooks; stores and logs get its description. */
+  thrown?: unknown
   /** Set when a function of the policy threw or answered nonsense; the default was taken instead. */
   policyError?: { option: 'retryIf' | 'backoff', error: ErrorFacts }
 }
@@ -14,38 +17,43 @@ export interface Judged {
 /** A `Retry-After` beyond this is not believed. */
 const LONGEST_RETRY_AFTER = 86_400_000
 
-export function afterThrow (thrown: unknown, policy: Policy, job: JobFacts, random: () => number): Judged {
+export function afterThrow (thrown: unknown, policy: Policy, job: JobFacts, clock: Pick<Clock, 'now' | 'random'>): Judged {
   const error = describe(thrown)
   if (isUnrecoverable(thrown)) return { outcome: { kind: 'dead', error, failure: 'unrecoverable' } }
   const later = asRetryLater(thrown)
   if (later !== undefined && !later.countAttempt) {
-    return { outcome: { kind: 'retry', delay: later.delay, error, charged: false } }
+    return { outcome: retryIn(later.delay, error, false) }
   }
   if (later === undefined && policy.retryIf !== undefined) {
-    const asked = ask(() => policy.retryIf?.(thrown, job) !== false)
-    if (asked.error !== undefined) return { ...again(error, thrown, policy, job, random), policyError: { option: 'retryIf', error: asked.error } }
-    if (!asked.answer) return { outcome: { kind: 'dead', error, failure: 'unrecoverable' } }
+    const asked = ask(() => policy.retryIf?.(thrown, job))
+    if (asked.error !== undefined) return { ...again(error, policy, job, clock.random, thrown, retryAfter(thrown, clock.now())), policyError: { option: 'retryIf', error: asked.error } }
+    if (asked.answer === false) return { outcome: { kind: 'dead', error, failure: 'unrecoverable' } }
   }
-  return again(error, thrown, policy, job, random, later?.delay)
+  return again(error, policy, job, clock.random, thrown, later?.delay ?? retryAfter(thrown, clock.now()))
 }
 
 export function afterTimeout (policy: Policy, job: JobFacts, random: () => number): Judged {
   const error = timeoutError(policy.timeout)
   if (job.attempt >= policy.attempts) return { outcome: { kind: 'dead', error, failure: 'timeout' } }
-  return again(error, undefined, policy, job, random)
+  return again(error, policy, job, random)
 }
 
 export function timeoutError (timeout: number): ErrorFacts {
   return { name: 'TimeoutError', code: 'FST_BG_TIMEOUT', message: `the attempt took longer than its timeout of ${timeout} ms` }
 }
 
-function again (error: ErrorFacts, thrown: unknown, policy: Policy, job: JobFacts, random: () => number, asked?: number): Judged {
+/** `told`: ms that the error itself asked for. */
+function again (error: ErrorFacts, policy: Policy, job: JobFacts, random: () => number, thrown?: unknown, told?: number): Judged {
   if (job.attempt >= policy.attempts) return { outcome: { kind: 'dead', error, failure: 'exhausted' } }
-  const told = asked ?? retryAfter(thrown)
-  if (told !== undefined) return { outcome: { kind: 'retry', delay: told, error, charged: true } }
+  if (told !== undefined) return { outcome: retryIn(told, error, true) }
   const { delay, policyError } = backoff(policy.backoff, thrown ?? error, job, random)
-  const outcome: Outcome = { kind: 'retry', delay, error, charged: true }
+  const outcome = retryIn(delay, error, true)
   return policyError === undefined ? { outcome } : { outcome, policyError }
+}
+
+/** However long somebody asked for, the instant must still be a date. */
+function retryIn (delay: number, error: ErrorFacts, charged: boolean): Outcome {
+  return { kind: 'retry', delay: Math.min(delay, LONGEST_MS), error, charged }
 }
 
 /** Ms until the next attempt. */
@@ -56,25 +64,28 @@ export function backoff (policy: BackoffPolicy, thrown: unknown, job: JobFacts, 
     return { delay: full * (1 - jitter * random()) }
   }
   const asked = ask(() => policy(job.attempt, thrown, job))
-  if (asked.error === undefined && typeof asked.answer === 'number' && asked.answer >= 0 && Number.isFinite(asked.answer)) return { delay: asked.answer }
+  if (asked.error === undefined && typeof asked.answer === 'number' && asked.answer >= 0 && asked.answer < Infinity) return { delay: Math.min(asked.answer, LONGEST_MS) }
   const error = asked.error ?? describe(new RangeError(`backoff: expected a number of ms, at least 0, got ${came(asked.answer)}`))
   return { ...backoff(TASK_DEFAULTS.backoff, thrown, job, random), policyError: { option: 'backoff', error } }
 }
 
 function ask<T> (question: () => T): { answer?: T, error?: ErrorFacts } {
   try {
-    return { answer: question() }
+    const answer = question()
+    if (!(answer instanceof Promise)) return { answer }
+    answer.catch(() => {})
+    throw new TypeError('expected an answer at once, got a promise')
   } catch (error) {
     return { error: describe(error) }
   }
 }
 
 /** Ms that a thrown HTTP error asks us to wait: `retryAfter`, or a `Retry-After` header, in seconds or as a date (RFC 9110). */
-function retryAfter (thrown: unknown): number | undefined {
+function retryAfter (thrown: unknown, now: number): number | undefined {
   const told = peek(thrown, 'retryAfter') ?? header(peek(thrown, 'headers')) ?? header(peek(peek(thrown, 'response'), 'headers'))
   if (typeof told !== 'number' && typeof told !== 'string') return undefined
-  const ms = Number(told) * 1_000
-  return Number.isFinite(ms) && ms >= 0 && told !== '' ? Math.min(ms, LONGEST_RETRY_AFTER) : undefined
+  const ms = typeof told === 'number' || /^\s*\d+(\.\d+)?\s*$/.test(told) ? Number(told) * 1_000 : Date.parse(told) - now
+  return Number.isFinite(ms) && ms >= 0 ? Math.min(ms, LONGEST_RETRY_AFTER) : undefined
 }
 
 function header (headers: unknown): unknown {

@@ -4,11 +4,12 @@
  * the body has settled; only a body alive after ten times its timeout, or after the shutdown's grace, is judged
  * before, and then keeps its slot.
  */
+import { AsyncResource } from 'node:async_hooks'
 import type { FastifyInstance } from 'fastify'
 import type { Clock } from '../clock.ts'
 import { Deadlines, type Deadline } from '../deadlines.ts'
-import type { AbortKind } from '../errors.ts'
-import type { Attempt, InlineWork, JobContext, Outcome } from '../job.ts'
+import { JobAbortedError, type AbortKind } from '../errors.ts'
+import type { Attempt, JobContext, Local, Outcome } from '../job.ts'
 import { copyAsJson, type Json } from '../json.ts'
 import { AttemptContext, factsOf, type Stage } from './context.ts'
 import { afterThrow, afterTimeout, timeoutError, type Judged } from './retry.ts'
@@ -50,6 +51,8 @@ export class Running implements Deadline, Stage {
   aborted: { readonly kind: AbortKind, readonly detail: string } | undefined
   abortedAt = 0
   leaked = false
+  /** The user wants no more of it, whatever aborted it first. */
+  cancelled = false
   /** The verdict; there before the body's end only if it was given up. */
   judged: Judged | undefined
   givenUp = false
@@ -65,6 +68,11 @@ export class Running implements Deadline, Stage {
     this.context = new AttemptContext(this)
   }
 
+  /** The `reason` of the signal. */
+  get reason (): JobAbortedError | undefined {
+    return this.aborted && new JobAbortedError(this.aborted.kind, this.aborted.detail)
+  }
+
   get aliveMs (): number { return this.#runner.settings.clock.monotonic() - this.begun }
 
   note (value: Json): void { this.#runner.watcher.progress(this.attempt, value) }
@@ -76,6 +84,8 @@ export class Runner {
   readonly settings: RunnerSettings
   readonly watcher: Watcher
   readonly #alive = new Map<Attempt, Running>()
+  /** Aborted after their delivery, before their bodies began. */
+  readonly #early = new WeakMap<Attempt, { readonly kind: AbortKind, readonly detail: string }>()
   readonly #deadlines: Deadlines<Running>
   #leaked = 0
   #stopped = false
@@ -97,13 +107,19 @@ export class Runner {
     return ignoring
   }
 
+  /** Whether a body of this job is alive, also one whose verdict was given. */
+  lives (id: string): boolean {
+    for (const { job } of this.#alive.keys()) if (job.id === id) return true
+    return false
+  }
+
   /** Runs the task, or the job's own inline work. Resolves when the body has settled. Never rejects. */
   async run (attempt: Attempt, task: TaskWork | undefined): Promise<Running> {
-    const work = (attempt.job.inline ?? task) as InlineWork | TaskWork
-    const running = new Running(this, attempt, work.app)
+    const running = new Running(this, attempt, (task ?? attempt.job.local as Local).app)
     const { timeout } = attempt.job.policy
-    if (this.#stopped) {
-      running.aborted = { kind: 'shutdown', detail: '' }
+    const early = this.#early.get(attempt)
+    if (early !== undefined || this.#stopped) {
+      running.aborted = early ?? { kind: 'shutdown', detail: '' }
       running.judged = this.#judgeAborted(running)
       return running
     }
@@ -115,7 +131,7 @@ export class Runner {
       judged = running.aborted === undefined ? { outcome: this.#completed(result) } : this.#judgeAborted(running)
     } catch (thrown) {
       judged = running.aborted === undefined
-        ? afterThrow(thrown, attempt.job.policy, factsOf(attempt), this.settings.clock.random)
+        ? { ...afterThrow(thrown, attempt.job.policy, factsOf(attempt), this.settings.clock), thrown }
         : this.#judgeAborted(running)
     }
     this.#deadlines.delete(running)
@@ -129,7 +145,12 @@ export class Runner {
   /** The first cause wins; a later one changes nothing. */
   abort (attempt: Attempt, kind: AbortKind, detail: string): void {
     const running = this.#alive.get(attempt)
-    if (running === undefined || running.aborted !== undefined) return
+    if (running === undefined) {
+      this.#early.set(attempt, { kind, detail })
+      return
+    }
+    if (kind === 'cancel') running.cancelled = true
+    if (running.aborted !== undefined) return
     running.aborted = { kind, detail }
     running.abortedAt = this.settings.clock.monotonic()
     this.#schedule(running)
@@ -147,7 +168,7 @@ export class Runner {
   /** Judges every body that is still alive; for the end of a shutdown. */
   giveUpAll (): void {
     for (const running of this.#alive.values()) {
-      if (!running.givenUp) this.#giveUp(running)
+      if (!running.givenUp) this.#giveUp(running, running.aborted?.kind === 'cancel' ? this.#judgeAborted(running) : this.#unfinished)
     }
     this.#deadlines.close()
   }
@@ -164,13 +185,21 @@ export class Runner {
     }
   }
 
+  /** Of an attempt that a shutdown cut off: a durable backend takes its job back. */
+  get #unfinished (): Judged {
+    return { outcome: this.settings.durable ? { kind: 'released', delay: 0 } : { kind: 'cancelled', reason: 'shutdown' } }
+  }
+
   #judgeAborted (running: Running): Judged {
     const { attempt } = running
     switch (running.aborted?.kind) {
       case 'shutdown':
-        return { outcome: this.settings.durable ? { kind: 'released', delay: 0 } : { kind: 'cancelled', reason: 'shutdown' } }
-      case 'timeout':
-        return afterTimeout(attempt.job.policy, factsOf(attempt), this.settings.clock.random)
+        return this.#unfinished
+      case 'timeout': {
+        const judged = afterTimeout(attempt.job.policy, factsOf(attempt), this.settings.clock.random)
+        if (running.cancelled && judged.outcome.kind === 'retry') return { outcome: { kind: 'cancelled', reason: 'user' } }
+        return { ...judged, thrown: running.reason }
+      }
       default:
         return { outcome: { kind: 'cancelled', reason: 'user' } }
     }
@@ -190,7 +219,10 @@ export class Runner {
       this.#leaked++
       this.watcher.leaked(running)
     }
-    if (!running.givenUp && timeout > 0 && now >= running.begun + GIVE_UP_AFTER * timeout) this.#giveUp(running)
+    if (!running.givenUp && timeout > 0 && now >= running.begun + GIVE_UP_AFTER * timeout) {
+      const dead: Outcome = { kind: 'dead', error: timeoutError(timeout), failure: 'timeout' }
+      this.#giveUp(running, running.aborted.kind === 'timeout' ? { outcome: dead, thrown: running.reason } : this.#judgeAborted(running))
+    }
     this.#schedule(running)
   }
 
@@ -202,21 +234,15 @@ export class Runner {
     if (due < Infinity) this.#deadlines.set(running, due)
   }
 
-  #giveUp (running: Running): void {
-    const { policy } = running.attempt.job
+  #giveUp (running: Running, judged: Judged): void {
     running.givenUp = true
-    running.judged = running.aborted?.kind === 'timeout'
-      ? { outcome: { kind: 'dead', error: timeoutError(policy.timeout), failure: 'timeout' } }
-      : this.#judgeAborted(running)
-    this.watcher.judgedAlive(running, running.judged)
+    running.judged = judged
+    this.watcher.judgedAlive(running, judged)
   }
 }
 
 function invoke ({ job, payload }: Attempt, task: TaskWork | undefined, context: JobContext): unknown {
-  const { inline } = job
-  if (inline !== undefined) {
-    return job.context === undefined ? inline.run(context) : job.context.runInAsyncScope(inline.run, undefined, context)
-  }
-  const { run } = task as TaskWork
-  return job.context === undefined ? run(payload, context) : job.context.runInAsyncScope(run, undefined, payload, context)
+  const work = task === undefined ? (job.local as Local).run as (context: JobContext) => unknown : () => task.run(payload, context)
+  // A scope for each body: what it enters with `enterWith` stays in it, and does not reach the next job of the slot.
+  return (job.local?.context ?? new AsyncResource('BackgroundTask')).runInAsyncScope(work, undefined, context)
 }

@@ -5,13 +5,15 @@ import type { JobOptions } from '../job-options.ts'
 
 /** What `define` returns: a name that carries the types of its payload and its result. */
 export interface Task<Payload = unknown, Result = unknown> {
+  /** Keeps functions, which have a name too, from passing for tasks. */
+  readonly kind: 'task'
   readonly name: string
   /** For types alone; never there. */
   readonly types?: { payload: Payload, result: Result }
 }
 
 export type PayloadOfTask<T> = T extends Task<infer Payload, unknown> ? Payload : never
-export type ResultOfTask<T> = T extends Task<never, infer Result> ? Result : never
+export type ResultOfTask<T> = T extends Task<unknown, infer Result> ? Result : never
 
 /** A task's code. What it returns is the job's result. */
 export type Handler<Payload, Result> = (payload: Payload, context: JobContext) => Result | Promise<Result>
@@ -24,6 +26,8 @@ export interface TaskOptions<Schema = unknown> extends JobOptions {
    * that compiler coerces, fills defaults and strips; the job keeps the validated copy.
    */
   schema?: Schema
+  /** Gives the task a private queue, named after it, with so many attempts alive at once. Not together with `queue`. */
+  concurrency?: number | undefined
 }
 
 /** The payload a schema stands for, by the type provider of the instance. */

@@ -2,68 +2,100 @@
 import type { Deadline } from '../../deadlines.ts'
 import type { ErrorFacts } from '../../describe.ts'
 import {
-  iso,
-  type Attempt, type CancelReason, type DelayReason, type FailedAttempt, type Failure, type JobRecord, type JobState, type NewJob,
-  type OmittedResult
+  iso, startDelay,
+  type Attempt, type CancelReason, type DelayReason, type FailedAttempt, type Failure, type JobRecord, type JobState, type Local,
+  type NewJob, type OmittedResult, type Policy
 } from '../../job.ts'
 import { cloneJson, type Json } from '../../json.ts'
+import type { Linked } from './lists.ts'
+import type { Queue } from './queue.ts'
 
 /** Failed attempts kept in a job's history. */
 const LONGEST_HISTORY = 20
 
-export class Entry implements Deadline {
-  readonly job: NewJob
-  state: JobState
-  /** Monotonic ms at which the state was entered. */
+/** Copies what it is told of the job, so that a waiting job is one object. */
+export class Entry implements NewJob, Linked<Entry> {
+  readonly id: string
+  readonly name: string
+  readonly payload: Json
+  readonly bytes: number
+  readonly createdAt: number
+  readonly requestId: string | null
+  readonly policy: Policy
+  /** Let go when the job ends. */
+  local: Local | undefined
+
+  readonly home: Queue<Entry>
+  state: JobState = 'pending'
+  attemptsMade = 0
+  /** Whether an attempt was ever delivered: from then on it takes no room in the waiting room. */
+  started = false
+  // Instants are whole ms of the monotonic clock: small integers, which cost no box of their own.
+  /** When the state was entered. */
   since: number
+  /** Start of the last attempt; 0: none. */
+  startedAt = 0
+  finishedAt = 0
+  /** The running attempt. Only who holds this very object may settle the job. */
+  attempt: EntryAttempt | undefined
+  timing: Timing | undefined
+  ending: Ending | undefined
+  // The list of the state.
+  previous: Entry | undefined
+  next: Entry | undefined
+
+  constructor (job: NewJob, home: Queue<Entry>, now: number) {
+    this.id = job.id
+    this.name = job.name
+    this.payload = job.payload
+    this.bytes = job.bytes
+    this.createdAt = job.createdAt
+    this.requestId = job.requestId
+    this.policy = job.policy
+    this.local = job.local
+    this.home = home
+    this.since = Math.floor(now)
+    const delay = startDelay(job)
+    if (delay > 0 || job.policy.ttl > 0) this.timing = new Timing(this, now + delay, job.policy.ttl === 0 ? Infinity : now + job.policy.ttl)
+  }
+
+  get queue (): string { return this.home.name }
+}
+
+/** Of a job that has to wait for a time, or must start before one. */
+export class Timing implements Deadline {
+  readonly entry: Entry
   /** Monotonic ms before which it must not start. */
   notBefore: number
   /** Monotonic ms after which its first start is too late. */
   expires: number
-  /** Whether an attempt was ever delivered: from then on it takes no room in the waiting room. */
-  started = false
-  attemptsMade = 0
-  /** The running attempt. Only who holds this very object may settle the job. */
-  attempt: Attempt | undefined
-  delayReason: DelayReason | undefined
-  /** Wall clock, ms; 0: never. */
-  startedAt = 0
-  finishedAt = 0
-  ending: Ending | undefined
-
-  // Deadlines (for a delay or a ttl) and the list of the state keep their places here.
+  delayReason: DelayReason = 'delay'
   due = 0
   place = -1
-  previous: Entry | undefined
-  next: Entry | undefined
 
-  constructor (job: NewJob, now: number) {
-    this.job = job
-    this.state = 'pending'
-    this.since = now
-    this.notBefore = now + job.delay
-    this.expires = job.ttl === 0 ? Infinity : now + job.ttl
-  }
-
-  get retryable (): boolean {
-    return this.state === 'failed' && (this.ending as Ending).retryable
+  constructor (entry: Entry, notBefore: number, expires: number) {
+    this.entry = entry
+    this.notBefore = notBefore
+    this.expires = expires
   }
 }
 
 export class EntryAttempt implements Attempt {
-  readonly entry: Entry
-  readonly job: NewJob
+  readonly job: Entry
   readonly number: number
-  readonly payload: Json
   readonly waited: number
+  /** Place of its start in the queue's limiter; −1 without one. */
+  readonly granted: number
+  begun = false
 
-  constructor (entry: Entry, waited: number) {
-    this.entry = entry
-    this.job = entry.job
+  constructor (entry: Entry, waited: number, granted: number) {
+    this.job = entry
     this.number = entry.attemptsMade
-    this.payload = cloneJson(entry.job.payload)
     this.waited = waited
+    this.granted = granted
   }
+
+  get payload (): Json { return cloneJson(this.job.payload) }
 }
 
 /** What a job tells beyond its state: most jobs never have one before they end. */
@@ -92,35 +124,40 @@ export function remember (entry: Entry, error: ErrorFacts, wall: number): void {
   if (ending.history.length > LONGEST_HISTORY) ending.history.shift()
 }
 
-/** `wall − monotonic` turns the one into the other for the instants still to come. */
-export function toRecord (entry: Entry, offset: number): JobRecord {
-  const { job, ending } = entry
+/** `offset`: wall − monotonic. `limitedUntil`: when the queue's limiter lets a waiting job start, if it is that which holds it. */
+export function toRecord (entry: Entry, offset: number, limitedUntil: number | undefined): JobRecord {
+  const { ending } = entry
   const record: JobRecord = {
-    id: job.id,
-    name: job.name,
-    queue: job.queue,
+    id: entry.id,
+    name: entry.name,
+    queue: entry.queue,
     state: entry.state,
-    progress: ending === undefined ? null : ending.progress,
+    progress: ending === undefined ? null : cloneJson(ending.progress),
     attemptsMade: entry.attemptsMade,
-    attempts: job.attempts,
-    priority: job.priority,
-    createdAt: iso(job.createdAt),
-    startedAt: entry.startedAt === 0 ? null : iso(entry.startedAt),
-    finishedAt: entry.finishedAt === 0 ? null : iso(entry.finishedAt),
-    requestId: job.requestId,
-    payload: cloneJson(job.payload)
+    attempts: entry.policy.attempts,
+    priority: entry.policy.priority,
+    createdAt: iso(entry.createdAt),
+    startedAt: entry.startedAt === 0 ? null : iso(Math.max(entry.createdAt, entry.startedAt + offset)),
+    finishedAt: entry.finishedAt === 0 ? null : iso(Math.max(entry.createdAt, entry.finishedAt + offset)),
+    requestId: entry.requestId,
+    payload: cloneJson(entry.payload)
   }
-  if (entry.state === 'delayed') {
-    record.delayReason = entry.delayReason ?? 'delay'
-    record[record.delayReason === 'delay' ? 'runAt' : 'retryAt'] = iso(entry.notBefore + offset)
+  if (entry.state === 'delayed' && entry.timing !== undefined) {
+    record.delayReason = entry.timing.delayReason
+    record[record.delayReason === 'delay' ? 'runAt' : 'retryAt'] = iso(entry.timing.notBefore + offset)
+  } else if (entry.state === 'waiting' && limitedUntil !== undefined) {
+    record.state = 'delayed'
+    record.delayReason = 'rate-limit'
+    if (limitedUntil < Infinity) record.retryAt = iso(limitedUntil + offset)
   }
-  if (ending === undefined) return record
-  if (ending.result !== undefined) record.result = cloneJson(ending.result)
-  if (ending.resultOmitted !== undefined) record.resultOmitted = ending.resultOmitted
-  if (ending.error !== undefined) record.error = ending.error
-  if (ending.failure !== undefined) record.failure = ending.failure
-  if (ending.reason !== undefined) record.reason = ending.reason
-  if (ending.overdue) record.overdue = true
-  if (ending.history !== undefined) record.history = [...ending.history]
+  return ending === undefined ? record : withEnding(record, ending)
+}
+
+function withEnding (record: JobRecord, ending: Ending): JobRecord {
+  const { progress: _progress, retryable: _retryable, overdue, result, history, ...plain } = ending
+  Object.assign(record, plain)
+  if (result !== undefined) record.result = cloneJson(result)
+  if (overdue) record.overdue = true
+  if (history !== undefined) record.history = [...history]
   return record
 }

@@ -1,10 +1,11 @@
 /** The backend in this process's memory: nothing to install, at most once per attempt, lost with the process. */
-import type { Backend, CancelAnswer, Change, JobQuery, Load, QueueCounts, Retention, Sink } from '../../backend.ts'
+import type { Backend, BackendSettings, CancelAnswer, Change, JobQuery, Load, Note, QueueCounts, Sink } from '../../backend.ts'
 import { systemClock, type Clock } from '../../clock.ts'
-import { isFinal, type Attempt, type CancelReason, type JobRecord, type NewJob, type Outcome } from '../../job.ts'
-import type { Json } from '../../json.ts'
+import { errors } from '../../errors.ts'
+import { isFinal, type Attempt, type CancelReason, type JobRecord, type JobState, type NewJob, type Outcome } from '../../job.ts'
 import { endingOf, remember, toRecord, type Entry, type EntryAttempt } from './entry.ts'
-import { Lifecycle, type Queue } from './lifecycle.ts'
+import { Lifecycle } from './lifecycle.ts'
+import type { Queue } from './queue.ts'
 
 export interface MemoryOptions {
   /** The time to live by, also for timeouts and stamps. For tests. @default the system's */
@@ -19,7 +20,7 @@ export function memory (options: MemoryOptions = {}): Backend {
 class Memory implements Backend {
   readonly name = 'memory'
   readonly durable = false
-  readonly capabilities = { inline: true, delay: true, ttl: true, priority: true }
+  readonly capabilities = { inline: true, delay: true, ttl: true, priority: true, limiter: true }
   readonly clock: Clock
   #sink: Sink | undefined
   #started: Lifecycle | undefined
@@ -28,8 +29,8 @@ class Memory implements Backend {
     this.clock = clock
   }
 
-  start (sink: Sink, settings: { queues: readonly string[], retention: Retention }): void {
-    if (this.#started !== undefined) throw new Error('this memory() belongs to another application; make one for each')
+  start (sink: Sink, settings: BackendSettings): void {
+    if (this.#started !== undefined) throw new errors.BadOption('options.backend', 'a memory() of its own', 'one that belongs to another application')
     this.#sink = sink
     this.#started = new Lifecycle(this.clock, sink, settings)
   }
@@ -44,33 +45,40 @@ class Memory implements Backend {
     this.#jobs.stir(queue)
   }
 
-  enqueue (jobs: readonly NewJob[]): void {
+  enqueue (jobs: readonly NewJob[], staged: boolean): void {
     const now = this.clock.monotonic()
+    for (const job of jobs) this.#jobs.queue(job.queue) // throws before anything has changed
     for (const job of jobs) {
-      this.#jobs.add(job, now)
-      if (!job.staged) this.#jobs.stir(this.#jobs.queue(job.queue))
+      const entry = this.#jobs.add(job, now)
+      if (staged) continue
+      this.#jobs.admit(entry, now)
+      this.#jobs.stir(entry.home)
     }
   }
 
   release (ids: readonly string[]): void {
     const now = this.clock.monotonic()
-    const queues = new Set<Queue>()
+    const queues = new Set<Queue<Entry>>()
     for (const id of ids) {
       const entry = this.#jobs.index.get(id)
       if (entry?.state !== 'pending') continue
       this.#jobs.admit(entry, now)
-      queues.add(this.#jobs.queue(entry.job.queue))
+      queues.add(entry.home)
     }
-    for (const queue of queues) this.#jobs.pump(queue)
+    for (const queue of queues) this.#jobs.pump(queue, now)
   }
 
   settle (attempt: Attempt, outcome: Outcome): void {
-    const { entry } = attempt as EntryAttempt
+    const { job: entry } = attempt as EntryAttempt
     if (entry.attempt !== attempt) return // its job has ended or moved on without it
+    const now = this.clock.monotonic()
     entry.attempt = undefined
+    this.#jobs.started(attempt as EntryAttempt, now)
     if (entry.ending !== undefined) entry.ending.overdue = false
-    this.#store(entry, outcome, this.clock.monotonic())
-    this.#jobs.pump(this.#jobs.queue(entry.job.queue))
+    this.#store(entry, outcome, now)
+    // Who gives a job back at once would be given it again at once.
+    if (outcome.kind === 'released') this.#jobs.stir(entry.home)
+    else this.#jobs.pump(entry.home, now)
   }
 
   #store (entry: Entry, outcome: Outcome, now: number): void {
@@ -97,9 +105,10 @@ class Memory implements Backend {
     }
   }
 
-  note (attempt: Attempt, note: { progress: Json } | { overdue: true }): void {
-    const { entry } = attempt as EntryAttempt
-    if (entry.attempt === attempt) Object.assign(endingOf(entry), note)
+  note (attempt: Attempt, note: Note): void {
+    const { job: entry } = attempt as EntryAttempt
+    if ('started' in note) this.#jobs.started(attempt as EntryAttempt, this.clock.monotonic())
+    else if (entry.attempt === attempt) Object.assign(endingOf(entry), note)
   }
 
   cancel (id: string, reason: CancelReason, detail: string): CancelAnswer {
@@ -120,9 +129,9 @@ class Memory implements Backend {
     let done = 0
     for (const id of ids) {
       const entry = this.#find(id)
-      if (entry === undefined || !entry.retryable) continue
+      if (entry?.state !== 'failed' || !endingOf(entry).retryable) continue
       this.#jobs.revive(entry, done++ * spacing, now)
-      this.#jobs.stir(this.#jobs.queue(entry.job.queue))
+      this.#jobs.stir(entry.home)
     }
     return done
   }
@@ -140,7 +149,7 @@ class Memory implements Backend {
 
   get (id: string): JobRecord | undefined {
     const entry = this.#find(id)
-    return entry === undefined ? undefined : toRecord(entry, this.#offset)
+    return entry === undefined ? undefined : this.#record(entry)
   }
 
   list (query: JobQuery): JobRecord[] {
@@ -148,10 +157,10 @@ class Memory implements Backend {
     const found: JobRecord[] = []
     for (const entry of this.#jobs.index.values()) {
       if (found.length >= query.limit) break
-      if (query.after !== undefined && entry.job.id <= query.after) continue
-      if (query.name !== undefined && entry.job.name !== query.name) continue
-      if (query.states !== undefined && !query.states.includes(entry.state)) continue
-      found.push(toRecord(entry, this.#offset))
+      if (query.after !== undefined && entry.id <= query.after) continue
+      if (query.name !== undefined && entry.name !== query.name) continue
+      if (query.states !== undefined && !query.states.includes(this.#shown(entry))) continue
+      found.push(this.#record(entry))
     }
     return found
   }
@@ -160,10 +169,7 @@ class Memory implements Backend {
     this.#jobs.sweep()
     const now = this.clock.monotonic()
     const counts: Record<string, QueueCounts> = Object.create(null)
-    for (const [name, queue] of this.#jobs.queues) {
-      const { 'waiting-children': _, ...states } = queue.counts
-      counts[name] = { ...states, oldestWaitingMs: Math.max(0, Math.round(now - Math.min(now, queue.ready.oldest()))) }
-    }
+    for (const [name, queue] of this.#jobs.queues) counts[name] = queue.counts(now)
     return counts
   }
 
@@ -177,8 +183,18 @@ class Memory implements Backend {
   }
 
   get #jobs (): Lifecycle {
-    if (this.#started === undefined) throw new Error('the backend is not started')
+    if (this.#started === undefined) throw new errors.NotReady('a backend that is not started')
     return this.#started
+  }
+
+  #record (entry: Entry): JobRecord {
+    return toRecord(entry, this.#offset, entry.home.limitedUntil(this.clock.monotonic()))
+  }
+
+  /** A waiting job that its queue's limiter holds back is shown as delayed. */
+  #shown (entry: Entry): JobState {
+    if (entry.state !== 'waiting') return entry.state
+    return entry.home.limitedUntil(this.clock.monotonic()) === undefined ? 'waiting' : 'delayed'
   }
 
   /** Turns instants of the monotonic clock into wall time. */

@@ -4,95 +4,81 @@
  * An entry is in exactly one place: `pending` in none but the index, `waiting` in its queue's ReadyQueue, `delayed`
  * among the deadlines, `active` with its attempt, ended in `Kept`. Only `#move` changes a state.
  */
-import type { Change, Load, QueueCounts, Retention, Sink } from '../../backend.ts'
+import type { BackendSettings, Change, Sink } from '../../backend.ts'
 import type { Clock } from '../../clock.ts'
 import { Deadlines } from '../../deadlines.ts'
 import { MOVES, type DelayReason, type FinalState, type JobState, type NewJob } from '../../job.ts'
-import { Entry, EntryAttempt, endingOf } from './entry.ts'
-import { Kept, ReadyQueue } from './lists.ts'
-
-export class Queue {
-  readonly name: string
-  readonly ready = new ReadyQueue()
-  readonly counts: Omit<QueueCounts, 'oldestWaitingMs'> & { 'waiting-children': number } = {
-    pending: 0, waiting: 0, delayed: 0, retrying: 0, 'waiting-children': 0, active: 0, completed: 0, failed: 0, cancelled: 0
-  }
-
-  /** What never started. */
-  readonly load: Load = { jobs: 0, bytes: 0 }
-  want = 0
-  /** A pump is on its way. */
-  stirred = false
-
-  constructor (name: string) {
-    this.name = name
-  }
-}
+import { Entry, EntryAttempt, Timing, endingOf } from './entry.ts'
+import { Kept } from './lists.ts'
+import { Queue } from './queue.ts'
 
 export class Lifecycle {
   /** In the order of making, which is the order of ids too. */
   readonly index = new Map<string, Entry>()
-  readonly queues = new Map<string, Queue>()
+  readonly queues = new Map<string, Queue<Entry>>()
   readonly listeners = new Set<(change: Change) => void>()
   readonly #clock: Clock
   readonly #sink: Sink
-  readonly #deadlines: Deadlines<Entry>
-  readonly #done: Kept
-  readonly #dead: Kept
+  readonly #deadlines: Deadlines<Timing>
+  readonly #limits: Deadlines<Queue<Entry>>
+  readonly #done: Kept<Entry>
+  readonly #dead: Kept<Entry>
   #closed = false
 
-  constructor (clock: Clock, sink: Sink, settings: { queues: readonly string[], retention: Retention }) {
+  constructor (clock: Clock, sink: Sink, settings: BackendSettings) {
     this.#clock = clock
     this.#sink = sink
-    this.#deadlines = new Deadlines(clock, (entry) => this.#reach(entry))
+    this.#deadlines = new Deadlines(clock, (timing) => this.#reach(timing))
+    this.#limits = new Deadlines(clock, (queue) => this.pump(queue, clock.monotonic()))
     this.#done = new Kept(settings.retention.completed, (entry) => this.#drop(entry))
     this.#dead = new Kept(settings.retention.failed, (entry) => {
       this.#drop(entry)
-      sink.report({ kind: 'evicted', job: entry.job })
+      sink.report({ kind: 'evicted', job: entry })
     })
-    for (const name of settings.queues) this.queues.set(name, new Queue(name))
+    for (const [name, queue] of settings.queues) this.queues.set(name, new Queue<Entry>(name, queue))
   }
 
-  queue (name: string): Queue {
+  queue (name: string): Queue<Entry> {
     const queue = this.queues.get(name)
     if (queue === undefined) throw new Error(`no queue "${name}"`)
     return queue
   }
 
-  add (job: NewJob, now: number): void {
-    const entry = new Entry(job, now)
+  /** A job of its own right: it may wait, or stays `pending` until it is admitted. */
+  add (job: NewJob, now: number): Entry {
     const queue = this.queue(job.queue)
-    this.index.set(job.id, entry)
+    const entry = new Entry(job, queue, now)
+    this.index.set(entry.id, entry)
     queue.load.jobs++
-    queue.load.bytes += job.bytes
-    queue.counts.pending++
-    if (job.staged) this.#watchOver(entry)
-    else this.admit(entry, now)
+    queue.load.bytes += entry.bytes
+    queue.states.pending++
+    if (entry.timing !== undefined) this.#watchOver(entry, entry.timing)
+    return entry
   }
 
   /** The response, where there was one, is over: the job waits, or waits for its time. */
   admit (entry: Entry, now: number): void {
-    if (entry.notBefore > now) this.#delay(entry, 'delay', now)
+    if (entry.timing !== undefined && entry.timing.notBefore > now) this.#delay(entry, entry.timing, 'delay', now)
     else this.#makeReady(entry, now)
   }
 
   postpone (entry: Entry, delay: number, reason: DelayReason, now: number): void {
-    entry.notBefore = now + delay
-    if (delay > 0) this.#delay(entry, reason, now)
-    else this.#makeReady(entry, now)
+    if (delay === 0) return this.#makeReady(entry, now)
+    entry.timing ??= new Timing(entry, 0, Infinity)
+    entry.timing.notBefore = now + delay
+    this.#delay(entry, entry.timing, reason, now)
   }
 
   end (entry: Entry, state: FinalState, now: number): void {
-    if (entry.state === 'waiting') this.queue(entry.job.queue).ready.delete(entry)
+    if (entry.state === 'waiting') entry.home.ready.delete(entry)
     this.#leaveDelay(entry)
-    this.#deadlines.delete(entry)
+    if (entry.timing !== undefined) this.#deadlines.delete(entry.timing)
     this.#leaveRoom(entry)
-    if (entry.job.inline !== undefined) {
-      endingOf(entry).retryable = false
-      entry.job.inline = undefined
-      entry.job.context = undefined
+    if (entry.local !== undefined) {
+      if (entry.local.run !== undefined) endingOf(entry).retryable = false
+      entry.local = undefined
     }
-    entry.finishedAt = this.#clock.now()
+    entry.finishedAt = Math.floor(now)
     this.#move(entry, state, now)
     this.#keeper(state).add(entry, now)
   }
@@ -101,11 +87,12 @@ export class Lifecycle {
   revive (entry: Entry, delay: number, now: number): void {
     this.#dead.delete(entry)
     entry.attemptsMade = 0
+    entry.startedAt = 0
     entry.finishedAt = 0
     const { history } = endingOf(entry)
     entry.ending = undefined
     if (history !== undefined) endingOf(entry).history = history
-    this.postpone(entry, delay, 'delay', now)
+    this.postpone(entry, delay, 'retry', now)
   }
 
   forget (entry: Entry): void {
@@ -121,113 +108,126 @@ export class Lifecycle {
   }
 
   /** Delivers in a later turn, so that nothing starts inside its caller's stack. */
-  stir (queue: Queue): void {
-    if (queue.stirred || queue.counts.active >= queue.want) return
+  stir (queue: Queue<Entry>): void {
+    if (queue.stirred || !queue.hungry) return
     queue.stirred = true
     this.#clock.soon(() => {
       queue.stirred = false
-      this.pump(queue)
+      this.pump(queue, this.#clock.monotonic())
     })
   }
 
-  pump (queue: Queue): void {
-    if (this.#closed || queue.counts.active >= queue.want) return
+  pump (queue: Queue<Entry>, now: number): void {
+    if (this.#closed || !queue.hungry || queue.states.waiting === 0) return
     const attempts: EntryAttempt[] = []
-    while (queue.counts.active < queue.want) {
-      const entry = queue.ready.shift()
-      if (entry === undefined) break
-      attempts.push(this.#begin(entry))
+    while (queue.hungry && queue.states.waiting > 0 && this.#mayStart(queue, now)) {
+      attempts.push(this.#begin(queue.ready.shift() as Entry, now))
     }
     if (attempts.length > 0) this.#sink.deliver(attempts)
+  }
+
+  /** A granted start has happened, or will never happen. */
+  started (attempt: EntryAttempt, now: number): void {
+    const queue = attempt.job.home
+    if (queue.limiter === undefined || attempt.begun) return
+    attempt.begun = true
+    queue.limiter.started(attempt.granted, now)
+    this.#mayStart(queue, now)
   }
 
   close (): void {
     this.#closed = true
     this.#deadlines.close()
+    this.#limits.close()
     this.listeners.clear()
   }
 
-  #begin (entry: Entry): EntryAttempt {
-    const now = this.#clock.monotonic()
-    const waited = Math.max(0, now - entry.since) // a timer that is a little early stamps its due time
-    this.#deadlines.delete(entry)
+  /** False while the limiter forbids it; the queue is pumped again when it does not. */
+  #mayStart (queue: Queue<Entry>, now: number): boolean {
+    const until = queue.limitedUntil(now)
+    if (until !== undefined && until < Infinity) this.#limits.set(queue, until)
+    return until === undefined
+  }
+
+  #begin (entry: Entry, now: number): EntryAttempt {
+    const waited = Math.max(0, Math.floor(now) - entry.since) // a timer that is a little early stamps its due time
+    if (entry.timing !== undefined) this.#deadlines.delete(entry.timing)
     this.#leaveRoom(entry)
-    this.#move(entry, 'active', now)
     entry.attemptsMade++
-    entry.startedAt = this.#clock.now()
-    const attempt = new EntryAttempt(entry, waited)
+    entry.startedAt = Math.floor(now)
+    const attempt = new EntryAttempt(entry, waited, entry.home.limiter === undefined ? -1 : entry.home.limiter.grant())
     entry.attempt = attempt
+    this.#move(entry, 'active', now) // last: a listener may read or cancel the job
     return attempt
   }
 
   /** Every change of state passes here. */
   #move (entry: Entry, state: JobState, now: number): void {
     if (!MOVES[entry.state].includes(state)) throw new Error(`a ${entry.state} job cannot become ${state}`)
-    const { counts } = this.queue(entry.job.queue)
-    counts[entry.state]--
-    counts[state]++
+    const { states } = entry.home
+    states[entry.state]--
+    states[state]++
     entry.state = state
-    entry.since = now
-    for (const listener of this.listeners) listener({ id: entry.job.id, state })
+    entry.since = Math.floor(now)
+    for (const listener of this.listeners) listener({ id: entry.id, state })
   }
 
-  #delay (entry: Entry, reason: DelayReason, now: number): void {
-    entry.delayReason = reason
-    if (reason !== 'delay') this.queue(entry.job.queue).counts.retrying++
+  #delay (entry: Entry, timing: Timing, reason: DelayReason, now: number): void {
+    timing.delayReason = reason
+    if (reason !== 'delay') entry.home.retrying++
     this.#move(entry, 'delayed', now)
-    this.#watchOver(entry)
+    this.#watchOver(entry, timing)
   }
 
   #makeReady (entry: Entry, now: number): void {
     this.#leaveDelay(entry)
     this.#move(entry, 'waiting', now)
-    this.queue(entry.job.queue).ready.push(entry)
-    this.#watchOver(entry)
+    entry.home.ready.push(entry)
+    if (entry.timing !== undefined) this.#watchOver(entry, entry.timing)
   }
 
   #leaveDelay (entry: Entry): void {
-    if (entry.state !== 'delayed') return
-    if (entry.delayReason !== 'delay') this.queue(entry.job.queue).counts.retrying--
-    entry.delayReason = undefined
+    if (entry.state === 'delayed' && entry.timing?.delayReason !== 'delay') entry.home.retrying--
   }
 
   /** Sets the entry's next deadline: the end of its delay, or of its time to live. */
-  #watchOver (entry: Entry): void {
-    const due = Math.min(entry.state === 'delayed' ? entry.notBefore : Infinity, entry.started ? Infinity : entry.expires)
-    if (due === Infinity) this.#deadlines.delete(entry)
-    else this.#deadlines.set(entry, due)
+  #watchOver (entry: Entry, timing: Timing): void {
+    const due = Math.min(entry.state === 'delayed' ? timing.notBefore : Infinity, entry.started ? Infinity : timing.expires)
+    if (due === Infinity) this.#deadlines.delete(timing)
+    else this.#deadlines.set(timing, due)
   }
 
-  #reach (entry: Entry): void {
-    const now = Math.max(this.#clock.monotonic(), entry.due)
-    if (!entry.started && now >= entry.expires) return this.#expire(entry, now)
+  #reach (timing: Timing): void {
+    const { entry } = timing
+    const now = Math.max(this.#clock.monotonic(), timing.due)
+    if (!entry.started && now >= timing.expires) return this.#expire(entry, now)
     this.#makeReady(entry, now)
-    this.pump(this.queue(entry.job.queue))
+    this.pump(entry.home, now)
   }
 
   #expire (entry: Entry, now: number): void {
     const ending = endingOf(entry)
     ending.failure = 'expired'
-    ending.error = { name: 'ExpiredError', code: 'FST_BG_EXPIRED', message: `not started within its ttl of ${entry.job.ttl} ms` }
+    ending.error = { name: 'ExpiredError', code: 'FST_BG_EXPIRED', message: `not started within its ttl of ${entry.policy.ttl} ms` }
     this.end(entry, 'failed', now)
-    this.#sink.report({ kind: 'expired', job: entry.job })
+    this.#sink.report({ kind: 'expired', job: entry })
   }
 
   /** Out of the waiting room, for good. */
   #leaveRoom (entry: Entry): void {
     if (entry.started) return
     entry.started = true
-    const { load } = this.queue(entry.job.queue)
+    const { load } = entry.home
     load.jobs--
-    load.bytes -= entry.job.bytes
+    load.bytes -= entry.bytes
   }
 
-  #keeper (state: FinalState): Kept {
+  #keeper (state: FinalState): Kept<Entry> {
     return state === 'failed' ? this.#dead : this.#done
   }
 
   #drop (entry: Entry): void {
-    this.queue(entry.job.queue).counts[entry.state as FinalState]--
-    this.index.delete(entry.job.id)
+    entry.home.states[entry.state]--
+    this.index.delete(entry.id)
   }
 }

@@ -1,13 +1,21 @@
-/** Lists of entries linked through the entries themselves: any of them can leave at once, and none leaves a hole. */
+/** Lists of jobs linked through the jobs themselves: any of them can leave at once, and none leaves a hole. */
 import { Heap, type HeapItem } from '../../heap.ts'
-import type { Entry } from './entry.ts'
 
-export class EntryList {
-  first: Entry | undefined
-  #last: Entry | undefined
+/** What a job lends to the list it is in. */
+export interface Linked<E> {
+  previous: E | undefined
+  next: E | undefined
+  /** Monotonic ms at which it entered its state. */
+  readonly since: number
+  readonly policy: { readonly priority: number }
+}
+
+export class LinkedList<E extends Linked<E>> {
+  first: E | undefined
+  #last: E | undefined
   size = 0
 
-  push (entry: Entry): void {
+  push (entry: E): void {
     entry.previous = this.#last
     entry.next = undefined
     if (this.#last === undefined) this.first = entry
@@ -16,7 +24,7 @@ export class EntryList {
     this.size++
   }
 
-  delete (entry: Entry): void {
+  delete (entry: E): void {
     if (entry.previous === undefined) this.first = entry.next
     else entry.previous.next = entry.next
     if (entry.next === undefined) this.#last = entry.previous
@@ -27,7 +35,7 @@ export class EntryList {
   }
 }
 
-class Level extends EntryList implements HeapItem {
+class Level<E extends Linked<E>> extends LinkedList<E> implements HeapItem {
   readonly priority: number
   place = -1
 
@@ -38,28 +46,28 @@ class Level extends EntryList implements HeapItem {
 }
 
 /** The waiting jobs of a queue: higher priority first, then in the order of arrival. */
-export class ReadyQueue {
-  readonly #levels = new Map<number, Level>()
-  readonly #order = new Heap<Level>((a, b) => a.priority > b.priority)
+export class ReadyQueue<E extends Linked<E>> {
+  readonly #levels = new Map<number, Level<E>>()
+  readonly #order = new Heap<Level<E>>((a, b) => a.priority > b.priority)
 
-  push (entry: Entry): void {
-    let level = this.#levels.get(entry.job.priority)
+  push (entry: E): void {
+    let level = this.#levels.get(entry.policy.priority)
     if (level === undefined) {
-      level = new Level(entry.job.priority)
+      level = new Level<E>(entry.policy.priority)
       this.#levels.set(level.priority, level)
     }
     if (level.size === 0) this.#order.set(level)
     level.push(entry)
   }
 
-  shift (): Entry | undefined {
+  shift (): E | undefined {
     const entry = this.#order.first?.first
     if (entry !== undefined) this.delete(entry)
     return entry
   }
 
-  delete (entry: Entry): void {
-    const level = this.#levels.get(entry.job.priority) as Level
+  delete (entry: E): void {
+    const level = this.#levels.get(entry.policy.priority) as Level<E>
     level.delete(entry)
     if (level.size > 0) return
     this.#order.delete(level)
@@ -76,22 +84,22 @@ export class ReadyQueue {
 }
 
 /** Ended jobs, the oldest end first, bounded by count and age. */
-export class Kept {
-  readonly #list = new EntryList()
+export class Kept<E extends Linked<E>> {
+  readonly #list = new LinkedList<E>()
   readonly #limit: { readonly count: number, readonly age: number }
-  readonly #evict: (entry: Entry) => void
+  readonly #evict: (entry: E) => void
 
-  constructor (limit: { readonly count: number, readonly age: number }, evict: (entry: Entry) => void) {
+  constructor (limit: { readonly count: number, readonly age: number }, evict: (entry: E) => void) {
     this.#limit = limit
     this.#evict = evict
   }
 
-  add (entry: Entry, now: number): void {
+  add (entry: E, now: number): void {
     this.#list.push(entry)
     this.sweep(now)
   }
 
-  delete (entry: Entry): void {
+  delete (entry: E): void {
     this.#list.delete(entry)
   }
 

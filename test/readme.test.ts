@@ -1,0 +1,114 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { test } from 'tap'
+import ts from 'typescript'
+import { errors } from '../lib/index.ts'
+
+const root = resolve(import.meta.dirname, '..')
+const readme = readFileSync(join(root, 'README.md'), 'utf8')
+const blocks = [...readme.matchAll(/^```(\w+)\n(.*?)^```$/gms)].map(([, language, code], n) => ({ name: `readme-${n}.ts`, language, code: code as string }))
+
+/** What the shorter blocks take as given. */
+const prelude = `
+import Fastify from 'fastify'
+import backgroundTasks, { RetryLaterError, UnrecoverableError, type PayloadOfTask } from 'fastify-background-tasks'
+const app = Fastify()
+await app.register(backgroundTasks, { queues: { mail: {} } })
+const sendEmail = app.background.define('send-email', async (payload: { to: string }) => payload.to)
+declare function isBusy (): boolean
+declare const jobId: string
+void [RetryLaterError, UnrecoverableError, sendEmail, jobId]
+`
+
+test('every block of code in the README compiles', (t) => {
+  const sources = new Map<string, string>()
+  const resizing = blocks.find(({ code }) => code.includes("define('resize'"))?.code ?? ''
+  for (const { name, language, code } of blocks) {
+    if (language !== 'ts' && language !== 'js') continue
+    const whole = code.includes('import Fastify') ? code : `${prelude}${code.includes('typeof resize') ? resizing : ''}${code}`
+    sources.set(join(root, name), whole)
+  }
+  t.ok(sources.size >= 5, `${sources.size} blocks`)
+  const { options } = ts.convertCompilerOptionsFromJson({
+    target: 'es2023', module: 'nodenext', types: ['node'], strict: true, noEmit: true, skipLibCheck: true, noImplicitAny: false
+  }, root)
+  const host = ts.createCompilerHost(options)
+  const disk = { ...host }
+  host.getSourceFile = (name, ...rest) => {
+    const text = sources.get(name)
+    return text === undefined ? disk.getSourceFile(name, ...rest) : ts.createSourceFile(name, text, ts.ScriptTarget.ES2023)
+  }
+  host.fileExists = (name) => sources.has(name) || disk.fileExists(name)
+  host.readFile = (name) => sources.get(name) ?? disk.readFile(name)
+  for (const name of sources.keys()) {
+    // One program a block: a declaration merged in one would count in all.
+    const faults = ts.getPreEmitDiagnostics(ts.createProgram([name], options, host))
+    t.same(faults.map(({ messageText }) => ts.flattenDiagnosticMessageText(messageText, ' ')), [], name)
+  }
+  t.end()
+})
+
+test('the first block runs as it stands', async (t) => {
+  const folder = join(root, '.tap', 'readme')
+  mkdirSync(folder, { recursive: true })
+  const program = join(folder, 'first.mjs')
+  const first = blocks.find(({ code }) => code.includes('app.listen'))?.code ?? ''
+  t.ok(first.trim().split('\n').length <= 17)
+  writeFileSync(program, first.replace('port: 3000', 'port: 0'))
+  const service = spawn(process.execPath, [program], { stdio: ['ignore', 'pipe', 'inherit'] })
+  t.teardown(() => service.kill())
+  const lines: Array<Record<string, string>> = []
+  let rest = ''
+  const line = (text: string): Promise<void> => new Promise((found) => {
+    service.stdout.on('data', function look (chunk: Buffer) {
+      rest += chunk.toString()
+      const whole = rest.split('\n')
+      rest = whole.pop() as string
+      lines.push(...whole.map((json) => JSON.parse(json) as Record<string, string>))
+      if (!lines.some(({ msg }) => msg?.includes(text))) return
+      service.stdout.off('data', look)
+      found()
+    })
+  })
+  await line('Server listening')
+  const base = lines.flatMap(({ msg }) => msg?.match(/http:\S+/)?.[0] ?? [])[0] as string
+  const completed = line('job completed')
+  const response = await fetch(`${base}/signup`, { method: 'POST' })
+  t.equal(response.status, 202)
+  await response.arrayBuffer()
+  await completed
+  let status: Record<string, unknown> = {}
+  while (status.finishedAt == null) status = await (await fetch(base + response.headers.get('location'))).json() as Record<string, unknown>
+  t.match(status, { name: 'welcome', state: 'completed', attemptsMade: 1, result: { sent: 'ada@example.org' } })
+  service.kill()
+  await once(service, 'exit')
+})
+
+test('the README lists every error code', (t) => {
+  for (const ErrorClass of Object.values(errors)) {
+    const { code } = new (ErrorClass as new () => { code: string })()
+    t.ok(readme.includes(`\`${code.replace('FST_BG_', '')}\``), code)
+  }
+  t.end()
+})
+
+test('the README names every option of the plugin and of jobs', (t) => {
+  for (const file of ['options.ts', 'job-options.ts']) {
+    const source = readFileSync(join(root, 'lib', file), 'utf8')
+    for (const [, name] of source.matchAll(/^ {2}(\w+)\?: /gm)) t.ok(readme.includes(name as string), `${file} ${name}`)
+  }
+  t.end()
+})
+
+test('the map names every file of lib', (t) => {
+  const map = readme.slice(readme.indexOf('## Map of'))
+  const files = ts.sys.readDirectory(join(root, 'lib'), ['.ts']).map((file) => file.slice(join(root, 'lib').length + 1))
+  for (const file of files) {
+    if (file.startsWith('backends/memory/')) continue
+    const name = file.includes('/') ? (file.split('/')[1] as string).replace('.ts', '') : file
+    t.ok(map.includes(`\`${name}\``) || map.includes(name), file)
+  }
+  t.end()
+})
