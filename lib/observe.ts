@@ -1,6 +1,6 @@
 /** What is told to the log, and counted. One line for each thing that happened; nothing happens silently. */
 import type { Clock, Timer } from './clock.ts'
-import type { ErrorFacts } from './describe.ts'
+import { describe, type ErrorFacts } from './describe.ts'
 import type { AbortKind } from './errors.ts'
 import type { Attempt, CancelReason, JobRecord, NewJob, Outcome } from './job.ts'
 
@@ -86,6 +86,13 @@ export class Observer {
     })
   }
 
+  /** No task of its name is defined here: an older or newer deploy left it. */
+  parked (job: NewJob, ms: number): void {
+    this.#often.say(`parked ${job.name}`, 1, (count) => {
+      this.#log.warn({ ...jobFields(job), count, retryInMs: ms }, 'job parked: its task is not defined here')
+    })
+  }
+
   evicted (job: NewJob): void {
     this.incidents.evicted++
     this.#often.say(`evicted ${job.name}`, 1, (count) => {
@@ -111,6 +118,17 @@ export class Observer {
   /** A function the user gave as policy (`retryIf`, `backoff`, `when`, `onUnfinished`) threw or answered nonsense. */
   policyFailed (option: string, error: ErrorFacts, job?: Pick<NewJob, 'id' | 'name' | 'queue' | 'requestId'>): void {
     this.#log.error({ ...(job && jobFields(job)), option, err: error }, `${option} failed`)
+  }
+
+  /** For a write to the backend that nobody waits for: if it fails, that is logged. */
+  guard (what: string, write: () => void | Promise<void>): void {
+    const failed = (error: unknown): void => { this.storeFailed(what, describe(error)) }
+    try {
+      const written = write()
+      if (written !== undefined) written.catch(failed)
+    } catch (error) {
+      failed(error)
+    }
   }
 
   storeFailed (what: string, error: ErrorFacts): void {

@@ -167,7 +167,7 @@ export class Gate {
         else this.#cancel(job, reason)
       }
     }
-    if (released.length > 0) this.#store('release jobs', () => this.#backend.release(released))
+    if (released.length > 0) this.#observer.guard('release jobs', () => this.#backend.release(released))
   }
 
   #refusal (hold: Hold, job: NewJob): CancelReason | undefined {
@@ -193,19 +193,9 @@ export class Gate {
   }
 
   #cancel (job: NewJob, reason: CancelReason): void {
-    this.#store('cancel a job', async () => {
+    this.#observer.guard('cancel a job', async () => {
       if (await this.#backend.cancel(job.id, reason, 'its response did not end as it asked') === 'cancelled') this.#observer.cancelled(job, reason)
     })
-  }
-
-  #store (what: string, write: () => void | Promise<void>): void {
-    const failed = (error: unknown): void => { this.#observer.storeFailed(what, describe(error)) }
-    try {
-      const written = write()
-      if (written !== undefined) written.catch(failed)
-    } catch (error) {
-      failed(error)
-    }
   }
 }
 

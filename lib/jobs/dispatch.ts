@@ -1,7 +1,6 @@
 /** Where attempts come up from the backend: a slot of the pool, the runner, and back with the verdict. */
 import type { Backend, Incident, Sink } from '../backend.ts'
 import type { Clock } from '../clock.ts'
-import { describe } from '../describe.ts'
 import { errors, type AbortKind } from '../errors.ts'
 import type { Attempt } from '../job.ts'
 import type { Json } from '../json.ts'
@@ -75,11 +74,11 @@ export class Dispatch implements Sink, Watcher {
   }
 
   overdue (attempt: Attempt): void {
-    this.#store('note a timeout', () => this.#backend.note(attempt, { overdue: true }))
+    this.#observer.guard('note a timeout', () => this.#backend.note(attempt, { overdue: true }))
   }
 
   progress (attempt: Attempt, value: Json): void {
-    this.#store('note progress', () => this.#backend.note(attempt, { progress: value }))
+    this.#observer.guard('note progress', () => this.#backend.note(attempt, { progress: value }))
   }
 
   leaked (running: Running): void {
@@ -94,13 +93,14 @@ export class Dispatch implements Sink, Watcher {
 
   #run (attempt: Attempt): Promise<Running | undefined> {
     const task = this.#registry.find(attempt.job.name)
-    if (this.#limited.has(attempt.job.queue)) this.#store('note a start', () => this.#backend.note(attempt, { started: true }))
+    if (this.#limited.has(attempt.job.queue)) this.#observer.guard('note a start', () => this.#backend.note(attempt, { started: true }))
     const owner = task?.app ?? attempt.job.local?.app
     if (owner !== undefined) {
       this.#hooks.call('onTaskStart', owner, attempt)
       return this.runner.run(attempt, task)
     }
-    this.#store('give back a job', () => this.#backend.settle(attempt, { kind: 'released', delay: PARKED }))
+    this.#observer.parked(attempt.job, PARKED)
+    this.#observer.guard('give back a job', () => this.#backend.settle(attempt, { kind: 'released', delay: PARKED }))
     return Promise.resolve(undefined)
   }
 
@@ -115,7 +115,7 @@ export class Dispatch implements Sink, Watcher {
     const { attempt, app } = running
     if (policyError !== undefined) this.#observer.policyFailed(policyError.option, policyError.error, attempt.job)
     this.#observer.attemptEnded(attempt, outcome, running.aliveMs)
-    this.#store('store the end of an attempt', () => this.#backend.settle(attempt, outcome))
+    this.#observer.guard('store the end of an attempt', () => this.#backend.settle(attempt, outcome))
     if (outcome.kind === 'completed') this.#hooks.call('onTaskEnd', app, attempt, outcome.result)
     if (outcome.kind === 'retry' || outcome.kind === 'dead') this.#hooks.call('onTaskError', app, attempt, thrown)
     if (outcome.kind === 'dead') this.#hooks.call('onTaskDead', app, attempt, thrown, outcome.failure)
@@ -123,15 +123,5 @@ export class Dispatch implements Sink, Watcher {
 
   #pool (attempt: Attempt): Pool<Running | undefined> {
     return this.pools.get(attempt.job.queue) as Pool<Running | undefined>
-  }
-
-  #store (what: string, write: () => void | Promise<void>): void {
-    const failed = (error: unknown): void => { this.#observer.storeFailed(what, describe(error)) }
-    try {
-      const written = write()
-      if (written !== undefined) written.catch(failed)
-    } catch (error) {
-      failed(error)
-    }
   }
 }

@@ -298,7 +298,7 @@ test('a logger that throws costs neither the slot nor the verdict', async (t) =>
 test('a task that is not defined here is given back, and keeps no slot', async (t) => {
   const clock = new TestClock()
   const backend = memory({ clock })
-  const { app } = await setup(t, { backend, concurrency: 1 })
+  const { app, said } = await setup(t, { backend, concurrency: 1 })
   app.background.define('known', async () => 'done')
   await app.ready()
   const known = await app.background.add('known')
@@ -314,6 +314,7 @@ test('a task that is not defined here is given back, and keeps no slot', async (
   const next = await app.background.add('known')
   await clock.settle()
   t.match(await record(app.background, foreign), { state: 'delayed', attemptsMade: 0 })
+  t.match(said('job parked: its task is not defined here'), [{ jobId: foreign, task: 'unknown', count: 1, retryInMs: 60_000 }])
   t.equal((await record(app.background, next.id)).state, 'completed')
   await clock.advance(60_000)
   t.match(await record(app.background, foreign), { state: 'delayed', attemptsMade: 0 })
