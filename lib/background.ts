@@ -21,8 +21,6 @@ export interface BulkJob {
   options?: JobOptions
 }
 
-const BULK_CHECKS: check.Checks = { name: check.anything, payload: check.anything, options: check.anything }
-
 /** What plugins and handlers see of the job system. Only `define` and `addHook` are synchronous. */
 export interface Background<Provider extends FastifyTypeProvider = FastifyTypeProviderDefault> {
   /**
@@ -71,6 +69,17 @@ export interface Background<Provider extends FastifyTypeProvider = FastifyTypePr
   readonly deadLetters: DeadLetters
 }
 
+const BULK_CHECKS: check.Checks = { name: check.anything, payload: check.anything, options: check.anything }
+
+/** A copy without holes: those of a sparse array are `undefined` in it. */
+function readAll (jobs: readonly unknown[]): unknown[] {
+  try {
+    return Array.from(jobs)
+  } catch {
+    throw new errors.BadOption('addBulk(jobs)', 'an array of { name, payload, options }', 'an array that cannot be read')
+  }
+}
+
 /** The one core behind all the facades. */
 export interface Core {
   readonly registry: Registry
@@ -113,9 +122,9 @@ export class BackgroundFacade implements Omit<Background, 'define' | 'add'> {
   }
 
   async addBulk (jobs: readonly BulkJob[]): Promise<JobHandle[]> {
-    if (!Array.isArray(jobs)) throw new errors.BadOption('addBulk(jobs)', 'an array of { name, payload, options }', check.came(jobs))
+    if (!check.isArray(jobs)) throw new errors.BadOption('addBulk(jobs)', 'an array of { name, payload, options }', check.came(jobs))
     const { intake, backend, control } = this.#core
-    const prepared = jobs.map((job: BulkJob, at) => {
+    const prepared = readAll(jobs).map((job, at) => {
       const { name, payload, options } = check.options<BulkJob>(`addBulk(jobs)[${at}]`, BULK_CHECKS, job)
       return intake.prepare(name, payload, options, this.#app, null)
     })

@@ -1,4 +1,5 @@
 /** Checks of values that callers pass: each says what it expected and what came, before anything is changed. */
+import { types } from 'node:util'
 import { errors, LONGEST_MS } from './errors.ts'
 
 /** Returns what was expected instead, or `undefined` when the value is fine. */
@@ -21,7 +22,7 @@ export const positiveDuration = expect('a number of ms above 0', (value) => isNu
 export const boolean = expect('true or false', (value) => typeof value === 'boolean')
 export const func = expect('a function', (value) => typeof value === 'function')
 export const name = expect('a string of 1 to 128 characters, none of them a control character',
-  (value) => typeof value === 'string' && value.length > 0 && value.length <= 128 && !/\p{Cc}/u.test(value))
+  (value) => typeof value === 'string' && value.length > 0 && value.length <= 128 && !/[\p{Cc}\p{Zl}\p{Zp}]/u.test(value))
 export const path = expect('a path that starts with "/", or false',
   (value) => value === false || (typeof value === 'string' && value.startsWith('/')))
 export const anything: Check = () => undefined
@@ -55,12 +56,46 @@ export function came (value: unknown): string {
   if (typeof value === 'string') return `${JSON.stringify(value.slice(0, 40))} (string)`
   if (typeof value === 'function') return 'a function'
   if (value === null || typeof value !== 'object') return `${String(value).slice(0, 40)} (${typeof value})`
-  return Array.isArray(value) ? 'an array' : 'an object'
+  return isArray(value) ? 'an array' : 'an object'
+}
+
+/** Total, where `Array.isArray` throws: a revoked proxy is none. */
+export function isArray (value: unknown): value is unknown[] {
+  try {
+    return Array.isArray(value)
+  } catch {
+    return false
+  }
+}
+
+/** Own keys and values, each read once; `undefined` for what is no plain group of values, or cannot be read. */
+export function entriesOf (value: unknown): Array<[key: string, value: unknown]> | undefined {
+  if (typeof value !== 'object' || value === null || isArray(value)) return undefined
+  try {
+    return Object.entries(value)
+  } catch {
+    return undefined
+  }
+}
+
+/**
+ * What a function of the user answered. A promise is no answer, and its rejection would be nobody's.
+ * @throws TypeError
+ */
+export function atOnce<T> (answer: T): T {
+  if (!types.isPromise(answer)) return answer
+  answer.catch(() => {})
+  throw new TypeError('expected an answer at once, got a promise')
 }
 
 /** @throws FST_BG_BAD_OPTION */
 export function must (where: string, check: Check, value: unknown): void {
-  const expected = check(value)
+  let expected: string | undefined
+  try {
+    expected = check(value)
+  } catch {
+    expected = 'a value that can be read' // a proxy, a getter
+  }
   if (expected !== undefined) throw new errors.BadOption(where, expected, came(value))
 }
 
@@ -70,12 +105,10 @@ export function must (where: string, check: Check, value: unknown): void {
  * @throws FST_BG_BAD_OPTION, FST_BG_UNKNOWN_OPTION
  */
 export function options<T extends object> (where: string, checks: Checks, value: unknown): T {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw new errors.BadOption(where, 'an object of options', came(value))
-  }
+  const entries = entriesOf(value)
+  if (entries === undefined) throw new errors.BadOption(where, 'an object of options', came(value))
   const given: Record<string, unknown> = {}
-  for (const key of Object.keys(value)) {
-    const option = (value as Record<string, unknown>)[key]
+  for (const [key, option] of entries) {
     if (option === undefined) continue
     if (!Object.hasOwn(checks, key)) {
       throw new errors.UnknownOption(where, key.slice(0, 40), Object.keys(checks).join(', '))
@@ -88,8 +121,9 @@ export function options<T extends object> (where: string, checks: Checks, value:
 
 /** An option that is itself an object of options. */
 export const group = (checks: Checks): Check => (value) => {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return `an object of ${Object.keys(checks).join(', ')}`
-  for (const [key, option] of Object.entries(value)) {
+  const entries = entriesOf(value)
+  if (entries === undefined) return `an object of ${Object.keys(checks).join(', ')}`
+  for (const [key, option] of entries) {
     if (option === undefined) continue
     if (!Object.hasOwn(checks, key)) return `an object of ${Object.keys(checks).join(', ')} (it has "${key.slice(0, 40)}")`
     const expected = (checks[key] as Check)(option)

@@ -19,6 +19,12 @@ export function describe (thrown: unknown): ErrorFacts {
   return describeTo(DEEPEST, thrown, new Set())
 }
 
+/** A copy for whoever reads a record. (Frozen facts would do, but pino writes a tag into what it logs.) */
+export function copyFacts ({ cause, ...facts }: ErrorFacts): ErrorFacts {
+  const copy = Object.assign(Object.create(null) as object, facts)
+  return cause === undefined ? copy : Object.assign(copy, { cause: copyFacts(cause) })
+}
+
 /** Reads a property of a value nobody vouches for. */
 export function peek (value: unknown, key: PropertyKey): unknown {
   if ((typeof value !== 'object' || value === null) && typeof value !== 'function') return undefined
@@ -58,7 +64,10 @@ function text (value: unknown): string | undefined {
   return typeof value === 'string' ? cut(value) : undefined
 }
 
-/** A slice keeps the whole string alive, so the part that stays is copied. */
+/**
+ * A slice keeps the whole string alive, so the part that stays is copied. JSON lets U+2028 and U+2029 through, which
+ * end a line for some readers of logs; as `\n` they do not.
+ */
 function cut (value: string): string {
-  return value.length <= LONGEST ? value : Buffer.from(value.slice(0, LONGEST)).toString()
+  return (value.length <= LONGEST ? value : Buffer.from(value.slice(0, LONGEST)).toString()).replace(/[\u2028\u2029]/g, '\n')
 }

@@ -28,6 +28,8 @@ export interface Incidents {
   evicted: number
   /** Responses that did not end within `maxHold`. */
   held: number
+  /** Rejections and exceptions that jobs let escape. */
+  floating: number
 }
 
 /** Ids in one log line. */
@@ -35,7 +37,7 @@ const NAMED = 20
 
 export class Observer {
   readonly totals: Totals = { completed: 0, cancelled: 0, failedAttempts: 0, deadLettered: 0 }
-  readonly incidents: Incidents = { refused: 0, evicted: 0, held: 0 }
+  readonly incidents: Incidents = { refused: 0, evicted: 0, held: 0, floating: 0 }
   readonly #log: Logger
   readonly #often: Throttle
 
@@ -113,6 +115,12 @@ export class Observer {
   /** Such a body has settled after all. */
   returned (attempt: Attempt, aliveMs: number): void {
     this.#log.info(attemptFields(attempt, aliveMs), 'job that ignored its signal has ended, its slot is free')
+  }
+
+  /** A promise nobody handles was rejected, or a callback threw, in what a job started. */
+  floating (origin: Pick<NewJob, 'id' | 'name' | 'queue' | 'requestId'> & { attempt: number }, kind: 'rejection' | 'exception', error: ErrorFacts): void {
+    this.incidents.floating++
+    this.#log.error({ ...jobFields(origin), attempt: origin.attempt, err: error }, `unhandled ${kind} in a job`)
   }
 
   /** A function the user gave as policy (`retryIf`, `backoff`, `when`, `onUnfinished`) threw or answered nonsense. */

@@ -119,14 +119,18 @@ export interface RouteSettings {
 }
 
 const keep = check.group({ count: check.integer(0, 10_000_000), age: check.duration })
-const isBackend = (value: unknown): string | undefined =>
-  typeof (value as Backend | null)?.enqueue === 'function' && typeof (value as Backend).settle === 'function'
+const VERBS = ['start', 'want', 'settle', 'note', 'enqueue', 'release', 'cancel', 'retry', 'remove', 'get', 'list', 'counts', 'load', 'watch', 'close'] as const
+const isBackend = (value: unknown): string | undefined => {
+  const backend = value as Backend | null
+  return VERBS.every((verb) => typeof backend?.[verb] === 'function') && typeof backend?.name === 'string' &&
+    typeof backend.durable === 'boolean' && typeof backend.capabilities === 'object' && backend.capabilities !== null
     ? undefined : 'a backend, such as memory()'
+}
 const withId: check.Check = (value) => {
   const parameters = String(value).split('/').filter((part) => /[:*]/.test(part))
   return check.path(value) ?? (value === false || parameters.join() === ':id' ? undefined : 'a path with the part ":id", and no other parameter')
 }
-const anObject: check.Check = (value) => typeof value === 'object' && value !== null ? undefined : 'an object'
+const anObject: check.Check = (value) => check.entriesOf(value) !== undefined ? undefined : 'an object'
 
 const QUEUE_CHECKS: check.Checks = {
   concurrency: check.concurrency,
@@ -146,7 +150,7 @@ const CHECKS: check.Checks = {
   maxHold: check.positiveDuration,
   maxWait: check.duration,
   backend: isBackend,
-  prefix: (value) => typeof value === 'string' ? undefined : 'a string',
+  prefix: (value) => value === '' || (typeof value === 'string' && value.startsWith('/')) ? undefined : 'a path that starts with "/", or an empty string',
   routes: check.either(check.oneOf(false), anObject),
   health: check.group({ maxAge: check.duration, maxDead: check.integer(0, Number.MAX_SAFE_INTEGER) }),
   authorize: check.func,
@@ -156,7 +160,7 @@ const CHECKS: check.Checks = {
 
 const hooks = ['onRequest', 'preParsing', 'preValidation', 'preHandler', 'preSerialization', 'onSend', 'onResponse',
   'onTimeout', 'onError', 'onRequestAbort'] as const
-const aHook = check.either(check.func, (value) => Array.isArray(value) && value.every((hook) => typeof hook === 'function') ? undefined : 'an array of functions')
+const aHook = check.either(check.func, (value) => Array.isArray(value) && Array.from(value).every((hook) => typeof hook === 'function') ? undefined : 'an array of functions')
 const ROUTE_CHECKS: check.Checks = {
   health: check.path,
   status: withId,

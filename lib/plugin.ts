@@ -6,6 +6,7 @@ import { BackgroundFacade, type Background } from './background.ts'
 import { memory } from './backends/memory/index.ts'
 import { systemClock } from './clock.ts'
 import { assertSupported } from './backend.ts'
+import { describe } from './describe.ts'
 import { errors } from './errors.ts'
 import { Gate } from './http/gate.ts'
 import { Waits } from './http/prefer.ts'
@@ -17,6 +18,8 @@ import { Control } from './jobs/control.ts'
 import { DeadLetters } from './jobs/dead-letters.ts'
 import { Dispatch } from './jobs/dispatch.ts'
 import { Drain } from './jobs/drain.ts'
+import { atExit } from './jobs/exit.ts'
+import { listen } from './jobs/floating.ts'
 import { HealthCheck } from './jobs/health.ts'
 import { Hooks } from './jobs/hooks.ts'
 import { Registry } from './jobs/registry.ts'
@@ -45,7 +48,7 @@ function build (app: FastifyInstance, settings: Settings) {
   assertSupported(backend, 'inline', 'inline work')
   const clock = backend.clock ?? systemClock
   const { logLevel, logSerializers } = settings
-  const log = logLevel === undefined && logSerializers === undefined ? app.log : app.log.child({}, {
+  const log = logLevel === undefined && logSerializers === undefined ? app.log : childLogger(app, {
     ...(logLevel !== undefined ? { level: logLevel } : undefined),
     ...(logSerializers !== undefined ? { serializers: logSerializers } : undefined)
   })
@@ -63,6 +66,14 @@ function build (app: FastifyInstance, settings: Settings) {
   drain.onClosed(() => { gate.close() })
   drain.onClosed(() => { observer.close() })
   return { backend, clock, observer, registry, hooks, intake, dispatch, control, deadLetters, gate, drain, health }
+}
+
+function childLogger (app: FastifyInstance, options: object): FastifyBaseLogger {
+  try {
+    return app.log.child({}, options)
+  } catch (cause) {
+    throw Object.assign(new errors.BadOption('options.logLevel, options.logSerializers', 'what the logger understands', describe(cause).message), { cause })
+  }
 }
 
 const plugin: FastifyPluginAsync<BackgroundTasksOptions> = async function backgroundTasks (app, options) {
@@ -97,6 +108,8 @@ const plugin: FastifyPluginAsync<BackgroundTasksOptions> = async function backgr
     core.hooks.close()
     await backend.start(dispatch, { queues: registry.queues, retention: settings.retention })
     dispatch.open(registry.queues)
+    drain.onClosed(listen())
+    drain.onClosed(atExit(() => { drain.nameLost() }))
     intake.open()
   })
 

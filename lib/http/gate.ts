@@ -12,6 +12,7 @@ import type { Http2ServerResponse } from 'node:http2'
 import type { Socket } from 'node:net'
 import type { FastifyReply } from 'fastify'
 import type { Backend } from '../backend.ts'
+import { atOnce } from '../check.ts'
 import type { Clock } from '../clock.ts'
 import { Deadlines, type Deadline } from '../deadlines.ts'
 import { describe } from '../describe.ts'
@@ -71,6 +72,7 @@ export class Gate {
   failed (reply: FastifyReply, error: unknown): void {
     if (reply.raw.headersSent) return // broken in mid-stream: aborted, not an error
     const hold = this.#holdOf(reply)
+    if (hold.state === 'over') return // by maxHold: what is staged later gets the same outcome
     hold.failed = true
     hold.error = error
   }
@@ -185,7 +187,7 @@ export class Gate {
       case 'always': return true
     }
     try {
-      return when({ ...outcome }) === true
+      return atOnce(when({ ...outcome })) === true
     } catch (error) {
       this.#observer.policyFailed('when', describe(error), job)
       return false
@@ -194,6 +196,8 @@ export class Gate {
 
   #cancel (job: NewJob, reason: CancelReason): void {
     this.#observer.guard('cancel a job', async () => {
+      // It may have expired meanwhile, and somebody may have retried it: then it is no longer ours.
+      if ((await this.#backend.get(job.id))?.state !== 'pending') return
       if (await this.#backend.cancel(job.id, reason, 'its response did not end as it asked') === 'cancelled') this.#observer.cancelled(job, reason)
     })
   }

@@ -80,7 +80,8 @@ function join (prefix: string, path: string): string {
 function laterErrorHandler (app: FastifyInstance): FastifyInstance['errorHandler'] {
   const first = app.errorHandler
   return (error, request, reply) => {
-    if (app.errorHandler !== first) return app.errorHandler(error, request, reply)
+    // What is thrown may be anything; sent, only an error passes for one.
+    if (app.errorHandler !== first || !(error instanceof Error)) return app.errorHandler(error, request, reply)
     reply.send(error) // on to where it would have gone
     return undefined
   }

@@ -2,8 +2,9 @@
 import { AsyncResource } from 'node:async_hooks'
 import type { FastifyInstance } from 'fastify'
 import type { Backend } from '../backend.ts'
-import { came } from '../check.ts'
+import * as check from '../check.ts'
 import type { Clock } from '../clock.ts'
+import { peek } from '../describe.ts'
 import { errors } from '../errors.ts'
 import { createIds } from '../id.ts'
 import type { JobContext, NewJob, Policy } from '../job.ts'
@@ -43,9 +44,9 @@ export class Intake {
     if (this.#state === 'booting') throw new errors.NotReady('adding a job')
     if (this.#state === 'closed') throw new errors.Closing()
     if (typeof target !== 'function') return this.#task(target, second, third as JobOptions | undefined, app, requestId)
-    if (third !== undefined) throw new errors.BadOption('third argument', 'nothing after the options of an inline function', came(third))
+    if (third !== undefined) throw new errors.BadOption('third argument', 'nothing after the options of an inline function', check.came(third))
     const policy = resolvePolicy('options', this.#settings.inlineDefaults, second as JobOptions | undefined)
-    return this.#make(target.name || 'inline', null, 0, policy, app, requestId, target as Run)
+    return this.#make(nameOf(target), null, 0, policy, app, requestId, target as Run)
   }
 
   /**
@@ -109,4 +110,10 @@ export class Intake {
     this.#observer.refused(queue, task, jobs, full)
     throw Object.assign(new errors.QueueFull(queue, full), { headers: { 'retry-after': '1' } })
   }
+}
+
+/** A function's name is made by its language or by anybody; it goes where names of tasks go. */
+function nameOf (work: object): string {
+  const name = peek(work, 'name')
+  return check.name(name) === undefined ? name as string : 'inline'
 }

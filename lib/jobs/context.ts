@@ -15,7 +15,20 @@ export interface Stage {
   soon (run: () => void): void
 }
 
+/** Passes the stage's abort on to the signal, if anybody took it. No method: a body could put another in its place. */
+export let abortSignalOf: (context: AttemptContext) => void
+
 export class AttemptContext implements JobContext {
+  static {
+    abortSignalOf = (context) => {
+      const { reason } = context.#stage
+      if (reason === undefined) return
+      try {
+        context.#controller?.abort(reason)
+      } catch { /* a body that froze its signal hears nothing; its end is judged like any other */ }
+    }
+  }
+
   readonly #stage: Stage
   #controller: AbortController | undefined
   #job: JobFacts | undefined
@@ -37,16 +50,9 @@ export class AttemptContext implements JobContext {
   get signal (): AbortSignal {
     if (this.#controller === undefined) {
       this.#controller = new AbortController()
-      this.abort()
+      abortSignalOf(this)
     }
     return this.#controller.signal
-  }
-
-  /** Passes the stage's abort on to the signal, if anybody took it. */
-  abort (): void {
-    if (this.#controller === undefined) return
-    const { reason } = this.#stage
-    if (reason !== undefined) this.#controller.abort(reason)
   }
 
   get progress (): (value: unknown) => void {

@@ -22,7 +22,7 @@ export interface QueueStatus extends Omit<QueueCounts, 'retrying' | 'limited' | 
 
 const WAIT_CHECKS: check.Checks = {
   timeout: check.duration,
-  signal: (value) => value instanceof AbortSignal ? undefined : 'an AbortSignal'
+  signal: (value) => value instanceof AbortSignal && typeof value.aborted === 'boolean' ? undefined : 'an AbortSignal'
 }
 
 export class Control {
@@ -50,12 +50,12 @@ export class Control {
 
   async counts (): Promise<Record<string, QueueStatus>> {
     const all = await this.backend.counts()
-    const status: Record<string, QueueStatus> = {}
-    for (const [name, { retrying: _, limited: __, oldestWaitingMs: ___, ...counts }] of Object.entries(all)) {
+    // Made by `fromEntries`: an assignment would switch the prototype for a queue named `__proto__`.
+    return Object.fromEntries(Object.entries(all).map(([name, found]) => {
+      const { retrying: _, limited: __, oldestWaitingMs: ___, ...counts } = found
       const pool = this.#dispatch.pools.get(name)
-      status[name] = { ...counts, concurrency: pool?.concurrency ?? 0, paused: pool?.paused ?? false }
-    }
-    return status
+      return [name, { ...counts, concurrency: pool?.concurrency ?? 0, paused: pool?.paused ?? false }]
+    }))
   }
 
   /** `reason` is a text for the log and for the signal's reason; the status says `user`. */

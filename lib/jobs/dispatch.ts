@@ -37,7 +37,7 @@ export class Dispatch implements Sink, Watcher {
     this.#hooks = hooks
     this.#observer = observer
     const { abortGrace, maxPayloadBytes } = settings
-    this.runner = new Runner({ clock, abortGrace, maxResultBytes: maxPayloadBytes, durable: backend.durable }, this)
+    this.runner = new Runner({ clock, observer, abortGrace, maxResultBytes: maxPayloadBytes, durable: backend.durable }, this)
     this.#turns = new Turns(clock)
   }
 
@@ -108,7 +108,10 @@ export class Dispatch implements Sink, Watcher {
     if (running.givenUp) {
       this.#observer.returned(running.attempt, running.aliveMs)
       this.#pool(running.attempt).unhold()
-    } else if (running.judged !== undefined) this.#settle(running, running.judged)
+      return
+    }
+    const judged = this.runner.verdict(running)
+    if (judged !== undefined) this.#settle(running, judged)
   }
 
   #settle (running: Running, { outcome, policyError, thrown }: Judged): void {

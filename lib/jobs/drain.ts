@@ -2,15 +2,17 @@
  * Shutdown. The clock starts in `begin`; `finish` runs what may still run until `drainTimeout`, then aborts, waits
  * `abortGrace`, and gives back or names the rest. The deadline holds even where nobody gets to call `finish`.
  */
-import type { Backend } from '../backend.ts'
+import type { Awaitable, Backend } from '../backend.ts'
 import { LONGEST_TIMER, type Clock, type Timer } from '../clock.ts'
 import { describe } from '../describe.ts'
-import type { JobRecord } from '../job.ts'
+import type { JobRecord, JobState } from '../job.ts'
 import type { Observer } from '../observe.ts'
 import type { Settings } from '../options.ts'
 import type { Intake } from './add.ts'
 import type { Changes } from './changes.ts'
 import type { Dispatch } from './dispatch.ts'
+
+const ALIVE: readonly JobState[] = ['pending', 'waiting', 'delayed', 'active']
 
 export class Drain {
   readonly #settings: Settings
@@ -24,6 +26,9 @@ export class Drain {
   #draining = false
   #deadline: Timer | undefined
   #over: Promise<void> | undefined
+  /** What ended as cancelled since the drain was over. */
+  readonly #cancelled: Array<Awaitable<JobRecord | undefined>> = []
+  #named = false
   /** Aborts when `drainTimeout` is over. */
   readonly #outOfTime = new AbortController()
 
@@ -74,9 +79,14 @@ export class Drain {
     if (this.#deadline !== undefined) this.#clock.clearTimer(this.#deadline)
     for (const pool of this.#dispatch.pools.values()) pool.stop()
     try {
-      const unfinished = this.#backend.durable ? [] : await this.#backend.list({ states: ['pending', 'waiting', 'delayed', 'active'], limit: Infinity })
+      // Read as they end: retention may forget them in the same turn.
+      const unwatch = this.#backend.watch(({ id, state }) => { if (state === 'cancelled') this.#cancelled.push(this.#backend.get(id)) })
       await this.#stopBodies()
-      await this.#nameTheRest(unfinished)
+      if (!this.#backend.durable) await this.#cancelTheRest()
+      unwatch()
+      const cancelled: Array<JobRecord | undefined> = []
+      for (const record of this.#cancelled) cancelled.push(await record)
+      this.#name(cancelled)
       await this.#backend.close()
     } catch (error) {
       this.#observer.storeFailed('close', describe(error))
@@ -105,21 +115,29 @@ export class Drain {
     runner.giveUpAll()
   }
 
-  /** What a backend in memory still has is lost now: cancelled, named, and told. */
-  async #nameTheRest (unfinished: JobRecord[]): Promise<void> {
-    const left: JobRecord[] = []
-    for (const before of unfinished) {
-      const answer = await this.#backend.cancel(before.id, 'shutdown', 'the application is closing')
-      if (answer === 'cancelled') this.#observer.totals.cancelled++ // named below, not in a line of its own
-      const now = await this.#backend.get(before.id) ?? { ...before, state: 'cancelled', reason: 'shutdown' }
-      if (now.state === 'cancelled' && now.reason === 'shutdown') left.push(now)
+  /** What a backend in memory still has is lost now: named below, not in a line of its own. */
+  async #cancelTheRest (): Promise<void> {
+    for (const { id } of await this.#backend.list({ states: ALIVE, limit: Infinity })) {
+      if (await this.#backend.cancel(id, 'shutdown', 'the application is closing') === 'cancelled') this.#observer.totals.cancelled++
     }
+  }
+
+  /** The process ends at once. What is in memory is lost now too, and all that can be done is to name it. */
+  nameLost (): void {
+    if (this.#backend.durable || this.#named) return
+    const alive = this.#backend.list({ states: ALIVE, limit: Infinity })
+    if (alive instanceof Promise) return
+    this.#name([...this.#cancelled, ...alive.map((job) => ({ ...job, state: 'cancelled', reason: 'shutdown' }) as const)])
+  }
+
+  #name (ended: ReadonlyArray<Awaitable<JobRecord | undefined>>): void {
+    this.#named = true
+    const left = ended.filter((job) => (job as JobRecord | undefined)?.reason === 'shutdown') as JobRecord[]
     if (left.length === 0) return
     this.#observer.unfinished(left)
     const { onUnfinished } = this.#settings
-    if (onUnfinished === undefined) return
-    // An async function by mistake must not end in an unhandled rejection. It is not waited for.
-    const told = async (): Promise<void> => { await (onUnfinished(left) as unknown) }
-    told().catch((error: unknown) => { this.#observer.policyFailed('onUnfinished', describe(error)) })
+    // An async function, so that a rejection and a throw end in the same place. The shutdown does not wait for it.
+    const tell = async (): Promise<unknown> => onUnfinished?.(left)
+    tell().catch((error: unknown) => { this.#observer.policyFailed('onUnfinished', describe(error)) })
   }
 }

@@ -7,7 +7,7 @@ import * as check from '../check.ts'
 import { describe } from '../describe.ts'
 import { errors } from '../errors.ts'
 import type { Attempt, Failure, JobFacts } from '../job.ts'
-import type { Json } from '../json.ts'
+import { cloneJson, type Json } from '../json.ts'
 import type { Observer } from '../observe.ts'
 import { factsOf } from './context.ts'
 
@@ -54,7 +54,10 @@ export class Hooks {
     const failed = (error: unknown): void => { this.#observer.policyFailed(name, describe(error), attempt.job) }
     for (const hook of hooks) {
       // An async function, so that a thenable of any kind and a synchronous throw end in the same place.
-      (async () => { await hook(job, ...rest) })().catch(failed)
+      (async () => {
+        // Each hook has its own copy of the result: what one does to it, neither the others nor the status see.
+        await hook(job, ...name === 'onTaskEnd' ? [cloneJson(rest[0] as Json)] : rest)
+      })().catch(failed)
     }
   }
 

@@ -39,6 +39,8 @@ const TASK_CHECKS: check.Checks = {
 
 export class Registry {
   readonly #tasks = new Map<string, DefinedTask>()
+  /** The same, for calls with what `define` returned. */
+  readonly #known = new WeakSet<DefinedTask>()
   readonly #defaults: Policy
   /** Private queues are added as their tasks are defined. */
   readonly queues: Map<string, PoolSettings>
@@ -65,6 +67,7 @@ export class Registry {
     const task = new DefinedTask(name, app, layPolicy(where, this.#defaults, given), schema, handler as TaskBody)
     if (concurrency !== undefined) this.queues.set(name, { concurrency, limiter: undefined })
     this.#tasks.set(name, task)
+    this.#known.add(task)
     return task
   }
 
@@ -95,8 +98,9 @@ export class Registry {
 
   /** @throws FST_BG_UNKNOWN_TASK */
   get (task: unknown): DefinedTask {
-    const found = typeof task === 'string' ? this.#tasks.get(task) : task
-    if (found instanceof DefinedTask && this.#tasks.get(found.name) === found) return found
+    // Not by `instanceof`, which asks a proxy, and throws what that throws.
+    const found = typeof task === 'string' ? this.#tasks.get(task) : this.#known.has(task as DefinedTask) ? task as DefinedTask : undefined
+    if (found !== undefined) return found
     const names = [...this.#tasks.keys()].slice(0, 20).join(', ') || 'none'
     throw new errors.UnknownTask(check.came(task), names)
   }

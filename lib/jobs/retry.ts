@@ -1,5 +1,5 @@
 /** What an attempt that did not succeed ends in: the only place where that is decided. Pure. */
-import { came } from '../check.ts'
+import { atOnce, came } from '../check.ts'
 import type { Clock } from '../clock.ts'
 import { describe, peek, type ErrorFacts } from '../describe.ts'
 import { asRetryLater, isUnrecoverable, LONGEST_MS } from '../errors.ts'
@@ -71,10 +71,7 @@ export function backoff (policy: BackoffPolicy, thrown: unknown, job: JobFacts, 
 
 function ask<T> (question: () => T): { answer?: T, error?: ErrorFacts } {
   try {
-    const answer = question()
-    if (!(answer instanceof Promise)) return { answer }
-    answer.catch(() => {})
-    throw new TypeError('expected an answer at once, got a promise')
+    return { answer: atOnce(question()) }
   } catch (error) {
     return { error: describe(error) }
   }

@@ -11,7 +11,9 @@ import { Deadlines, type Deadline } from '../deadlines.ts'
 import { JobAbortedError, type AbortKind } from '../errors.ts'
 import type { Attempt, JobContext, Local, Outcome } from '../job.ts'
 import { copyAsJson, type Json } from '../json.ts'
-import { AttemptContext, factsOf, type Stage } from './context.ts'
+import type { Observer } from '../observe.ts'
+import { abortSignalOf, AttemptContext, factsOf, type Stage } from './context.ts'
+import { asWorkOf } from './floating.ts'
 import { afterThrow, afterTimeout, timeoutError, type Judged } from './retry.ts'
 
 /** The code of a task. */
@@ -32,6 +34,7 @@ export interface Watcher {
 
 export interface RunnerSettings {
   readonly clock: Clock
+  readonly observer: Observer
   readonly abortGrace: number
   readonly maxResultBytes: number
   /** The backend keeps jobs over a shutdown: they are given back, not cancelled. */
@@ -51,8 +54,6 @@ export class Running implements Deadline, Stage {
   aborted: { readonly kind: AbortKind, readonly detail: string } | undefined
   abortedAt = 0
   leaked = false
-  /** The user wants no more of it, whatever aborted it first. */
-  cancelled = false
   /** The verdict; there before the body's end only if it was given up. */
   judged: Judged | undefined
   givenUp = false
@@ -84,8 +85,8 @@ export class Runner {
   readonly settings: RunnerSettings
   readonly watcher: Watcher
   readonly #alive = new Map<Attempt, Running>()
-  /** Aborted after their delivery, before their bodies began. */
-  readonly #early = new WeakMap<Attempt, { readonly kind: AbortKind, readonly detail: string }>()
+  /** Attempts whose jobs were cancelled: before their body began, while it ran, or when it had just ended. */
+  readonly #cancelled = new WeakSet<Attempt>()
   readonly #deadlines: Deadlines<Running>
   #leaked = 0
   #stopped = false
@@ -117,9 +118,8 @@ export class Runner {
   async run (attempt: Attempt, task: TaskWork | undefined): Promise<Running> {
     const running = new Running(this, attempt, (task ?? attempt.job.local as Local).app)
     const { timeout } = attempt.job.policy
-    const early = this.#early.get(attempt)
-    if (early !== undefined || this.#stopped) {
-      running.aborted = early ?? { kind: 'shutdown', detail: '' }
+    if (this.#stopped || this.#cancelled.has(attempt)) {
+      running.aborted = { kind: this.#stopped ? 'shutdown' : 'cancel', detail: '' }
       running.judged = this.#judgeAborted(running)
       return running
     }
@@ -127,7 +127,7 @@ export class Runner {
     if (timeout > 0) this.#deadlines.set(running, running.begun + timeout)
     let judged: Judged
     try {
-      const result = await invoke(attempt, task, running.context)
+      const result = await asWorkOf(attempt, this.settings.observer, () => invoke(attempt, task, running.context))
       judged = running.aborted === undefined ? { outcome: this.#completed(result) } : this.#judgeAborted(running)
     } catch (thrown) {
       judged = running.aborted === undefined
@@ -142,19 +142,21 @@ export class Runner {
     return running
   }
 
-  /** The first cause wins; a later one changes nothing. */
+  /** The first cause wins; a later one changes nothing, except that a cancelled job is not retried. */
   abort (attempt: Attempt, kind: AbortKind, detail: string): void {
+    if (kind === 'cancel') this.#cancelled.add(attempt)
     const running = this.#alive.get(attempt)
-    if (running === undefined) {
-      this.#early.set(attempt, { kind, detail })
-      return
-    }
-    if (kind === 'cancel') running.cancelled = true
-    if (running.aborted !== undefined) return
+    if (running === undefined || running.aborted !== undefined) return
     running.aborted = { kind, detail }
     running.abortedAt = this.settings.clock.monotonic()
     this.#schedule(running)
-    running.context.abort()
+    asWorkOf(attempt, this.settings.observer, () => { abortSignalOf(running.context) })
+  }
+
+  /** The verdict as it is to be stored. A cancel that came when the body had just ended still forbids a retry. */
+  verdict (running: Running): Judged | undefined {
+    const { judged, attempt } = running
+    return judged?.outcome.kind === 'retry' && this.#cancelled.has(attempt) ? this.#judgeAborted(running) : judged
   }
 
   /** Aborts what runs, and starts nothing any more. `quiet` is called when no body is alive. */
@@ -197,7 +199,7 @@ export class Runner {
         return this.#unfinished
       case 'timeout': {
         const judged = afterTimeout(attempt.job.policy, factsOf(attempt), this.settings.clock.random)
-        if (running.cancelled && judged.outcome.kind === 'retry') return { outcome: { kind: 'cancelled', reason: 'user' } }
+        if (this.#cancelled.has(attempt) && judged.outcome.kind === 'retry') return { outcome: { kind: 'cancelled', reason: 'user' } }
         return { ...judged, thrown: running.reason }
       }
       default:

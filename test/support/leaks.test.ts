@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process'
 import { createServer, connect } from 'node:net'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import t from 'tap'
 import { startWatch, watchLeaks } from './leaks.ts'
 
@@ -10,6 +11,16 @@ t.test('a timer left is found', async (t) => {
   const timer = setTimeout(() => {}, 3_600_000)
   t.teardown(() => clearTimeout(timer))
   t.strictSame(await watch.stop(), ['Timeout × 1'])
+})
+
+t.test('a timer left is found even if it keeps nothing alive', async (t) => {
+  const watch = startWatch()
+  const timer = setTimeout(() => {}, 3_600_000).unref()
+  t.teardown(() => clearTimeout(timer))
+  clearTimeout(setTimeout(() => {}, 3_600_000).unref())
+  clearInterval(setInterval(() => {}, 3_600_000).unref())
+  await promisify(setTimeout)(1)
+  t.strictSame(await watch.stop(), ['unref\'d Timeout × 1'])
 })
 
 t.test('an interval left is found', async (t) => {

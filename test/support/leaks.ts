@@ -3,8 +3,8 @@
  * warning, an unhandled rejection.
  *
  * `watchLeaks(t)` at the top of a test watches that test; with tap's root (`import t from 'tap'`) it watches each test
- * of the file. Limits: a timer or handle that was unref'd is not seen (Node lists only what keeps the process alive),
- * and tests that run side by side in one process would be taken for each other.
+ * of the file. Limits: Node lists only what keeps the process alive, so of what was unref'd only timers are seen, which
+ * are counted here; and tests that run side by side in one process would be taken for each other.
  */
 
 /** The part of a tap test that is used here. */
@@ -26,8 +26,30 @@ export interface LeakWatch {
 
 type Counts = Map<string, number>
 
+/** Timers made by the global functions since this file was loaded, and neither over nor cleared. */
+const timers = new Set<NodeJS.Timeout>()
+for (const name of ['setTimeout', 'setInterval'] as const) {
+  const original = globalThis[name] as (run: (...args: unknown[]) => void, ...rest: unknown[]) => NodeJS.Timeout
+  const counting = (run: (...args: unknown[]) => void, ...rest: unknown[]): NodeJS.Timeout => {
+    const timer = original((...args) => {
+      if (name === 'setTimeout') timers.delete(timer)
+      run(...args)
+    }, ...rest)
+    timers.add(timer)
+    return timer
+  }
+  // With what belongs to it, like the promise form.
+  Object.assign(globalThis, { [name]: Object.defineProperties(counting, Object.getOwnPropertyDescriptors(original)) })
+}
+
+function quietTimers (): number {
+  // A timer that was cleared says so nowhere else.
+  for (const timer of timers) if ((timer as { _destroyed?: boolean })._destroyed === true) timers.delete(timer)
+  return [...timers].filter((timer) => !timer.hasRef()).length
+}
+
 // They end by themselves within a few turns; what they work for is counted on its own.
-const passing = /^(Immediate|TickObject|CloseReq|.*Req(uest)?(Wrap|Callback|Promise)?)$/
+const passing = /^(Immediate|TickObject|CloseReq|.*(Write|Shutdown)Wrap|.*Req(uest)?(Wrap|Callback|Promise)?)$/
 // A closing socket needs a few turns of the loop. Turns, not milliseconds: a slow machine gets as many.
 const maxTurns = 500
 
@@ -79,6 +101,7 @@ function resources (): Counts {
   for (const type of process.getActiveResourcesInfo()) {
     if (!passing.test(type)) counts.set(type, (counts.get(type) ?? 0) + 1)
   }
+  counts.set('unref\'d Timeout', quietTimers())
   return counts
 }
 

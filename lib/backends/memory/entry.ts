@@ -1,6 +1,6 @@
 /** One job in memory: what it is, where it stands, and its place in the list of its state. */
 import type { Deadline } from '../../deadlines.ts'
-import type { ErrorFacts } from '../../describe.ts'
+import { copyFacts, type ErrorFacts } from '../../describe.ts'
 import {
   iso, startDelay,
   type Attempt, type CancelReason, type DelayReason, type FailedAttempt, type Failure, type JobRecord, type JobState, type Local,
@@ -154,10 +154,11 @@ export function toRecord (entry: Entry, offset: number, limitedUntil: number | u
 }
 
 function withEnding (record: JobRecord, ending: Ending): JobRecord {
-  const { progress: _progress, retryable: _retryable, overdue, result, history, ...plain } = ending
+  const { progress: _progress, retryable: _retryable, overdue, result, error, history, ...plain } = ending
   Object.assign(record, plain)
   if (result !== undefined) record.result = cloneJson(result)
   if (overdue) record.overdue = true
-  if (history !== undefined) record.history = [...history]
+  if (error !== undefined) record.error = copyFacts(error)
+  if (history !== undefined) record.history = history.map((failed) => ({ ...failed, error: copyFacts(failed.error) }))
   return record
 }

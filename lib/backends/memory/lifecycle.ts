@@ -202,7 +202,7 @@ export class Lifecycle {
     const now = Math.max(this.#clock.monotonic(), timing.due)
     if (!entry.started && now >= timing.expires) return this.#expire(entry, now)
     this.#makeReady(entry, now)
-    this.pump(entry.home, now)
+    this.pump(entry.home, this.#clock.monotonic()) // the limiter is exact, the deadline may be a millisecond early
   }
 
   #expire (entry: Entry, now: number): void {
