@@ -123,7 +123,7 @@ export class Gate {
     const reply = hold.reply as FastifyReply
     const { raw } = reply
     const hijacked = reply.sent && !raw.writableEnded
-    if (raw.headersSent || raw.writableEnded || hijacked) return this.#end(hold, !raw.writableFinished || !raw.headersSent)
+    if (raw.headersSent || raw.writableEnded || hijacked) return this.#end(hold, !raw.writableFinished || !raw.headersSent || reply.request.raw.aborted)
     hold.state = 'abandoned'
     unlisten(raw)
     afterHandler(raw, () => { this.#end(hold, true) })

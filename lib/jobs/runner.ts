@@ -153,10 +153,9 @@ export class Runner {
     asWorkOf(attempt, this.settings.observer, () => { abortSignalOf(running.context) })
   }
 
-  /** The verdict as it is to be stored. A cancel that came when the body had just ended still forbids a retry. */
-  verdict (running: Running): Judged | undefined {
-    const { judged, attempt } = running
-    return judged?.outcome.kind === 'retry' && this.#cancelled.has(attempt) ? this.#judgeAborted(running) : judged
+  /** The verdict as it is to be stored. A cancel that came after a timeout, or when the body had just ended, forbids a retry. */
+  verdict ({ judged, attempt }: Running): Judged | undefined {
+    return judged?.outcome.kind === 'retry' && this.#cancelled.has(attempt) ? { outcome: { kind: 'cancelled', reason: 'user' } } : judged
   }
 
   /** Aborts what runs, and starts nothing any more. `quiet` is called when no body is alive. */
@@ -197,11 +196,8 @@ export class Runner {
     switch (running.aborted?.kind) {
       case 'shutdown':
         return this.#unfinished
-      case 'timeout': {
-        const judged = afterTimeout(attempt.job.policy, factsOf(attempt), this.settings.clock.random)
-        if (this.#cancelled.has(attempt) && judged.outcome.kind === 'retry') return { outcome: { kind: 'cancelled', reason: 'user' } }
-        return { ...judged, thrown: running.reason }
-      }
+      case 'timeout':
+        return { ...afterTimeout(attempt.job.policy, factsOf(attempt), this.settings.clock.random), thrown: running.reason }
       default:
         return { outcome: { kind: 'cancelled', reason: 'user' } }
     }

@@ -113,7 +113,7 @@ export const mutants: Mutant[] = [
   },
   {
     title: 'the last to arrive goes first',
-    edits: [[lists, 'this.#order.first?.first', 'this.#order.first?.last'], [lists, '#last: Entry', 'last: Entry'], [lists, 'this.#last', 'this.last']],
+    edits: [[lists, 'this.#order.first?.first', 'this.#order.first?.last'], [lists, '#last: E |', 'last: E |'], [lists, 'this.#last', 'this.last']],
     by: 'model',
     says: /comes before it/
   },
