@@ -4,12 +4,10 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import type { FastifyReply } from 'fastify'
 import t from 'tap'
-import { deferred } from '../support/harness.ts'
-import { protocols, site, Wire } from '../support/http.ts'
-import { watchLeaks } from '../support/leaks.ts'
-import { settle } from '../support/ledger.ts'
+import { deferred } from '../../support/harness.ts'
+import { protocols, site, Wire } from '../../support/http.ts'
+import { settle } from '../../support/ledger.ts'
 
-watchLeaks(t)
 
 for (const code of [200, 201, 202, 301, 404, 500]) {
   t.test(`the status code ${code} stays what the handler chose, before and after the call`, async (t) => {

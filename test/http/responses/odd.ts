@@ -3,13 +3,11 @@ import { ServerResponse, type IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import Fastify from 'fastify'
 import t from 'tap'
-import { backgroundTasks, type ResponseOutcome } from '../../lib/index.ts'
-import { deferred } from '../support/harness.ts'
-import { open, site, Wire } from '../support/http.ts'
-import { watchLeaks } from '../support/leaks.ts'
-import { settle } from '../support/ledger.ts'
+import { backgroundTasks, type ResponseOutcome } from '../../../lib/index.ts'
+import { deferred } from '../../support/harness.ts'
+import { open, site, Wire } from '../../support/http.ts'
+import { settle } from '../../support/ledger.ts'
 
-watchLeaks(t)
 
 const broken = new Error('broken on purpose')
 

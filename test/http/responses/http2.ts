@@ -1,12 +1,10 @@
 /** What only HTTP/2 knows: streams that are reset, sessions that break, many answers on one connection. */
 import http2 from 'node:http2'
 import t from 'tap'
-import { deferred, type Deferred } from '../support/harness.ts'
-import { answered2, connect2, readAll, site, type Protocol, type Site } from '../support/http.ts'
-import { watchLeaks } from '../support/leaks.ts'
-import { settle } from '../support/ledger.ts'
+import { deferred, type Deferred } from '../../support/harness.ts'
+import { answered2, connect2, readAll, site, type Protocol, type Site } from '../../support/http.ts'
+import { settle } from '../../support/ledger.ts'
 
-watchLeaks(t)
 
 const { NGHTTP2_CANCEL, NGHTTP2_INTERNAL_ERROR } = http2.constants
 const both: Protocol[] = ['HTTP/2', 'HTTP/2 with TLS']

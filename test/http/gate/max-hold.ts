@@ -1,13 +1,11 @@
 /** The longest wait for a response. */
 import t from 'tap'
-import { memory } from '../../lib/index.ts'
-import { TestClock } from '../support/clock.ts'
-import { closeInTime, deferred } from '../support/harness.ts'
-import { open, site, Wire, type Site } from '../support/http.ts'
-import { watchLeaks } from '../support/leaks.ts'
-import { settle } from '../support/ledger.ts'
+import { memory } from '../../../lib/index.ts'
+import { TestClock } from '../../support/clock.ts'
+import { closeInTime, deferred } from '../../support/harness.ts'
+import { open, site, Wire, type Site } from '../../support/http.ts'
+import { settle } from '../../support/ledger.ts'
 
-watchLeaks(t)
 
 const minute = 60_000
 

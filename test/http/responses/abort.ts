@@ -3,14 +3,12 @@ import { Readable } from 'node:stream'
 import { ReadableStream } from 'node:stream/web'
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import t from 'tap'
-import { memory, type JobOptions } from '../../lib/index.ts'
-import { TestClock } from '../support/clock.ts'
-import { closeInTime, deferred } from '../support/harness.ts'
-import { open, protocols, site, Wire, type Protocol, type Site } from '../support/http.ts'
-import { watchLeaks } from '../support/leaks.ts'
-import { leftOn, settle } from '../support/ledger.ts'
+import { memory, type JobOptions } from '../../../lib/index.ts'
+import { TestClock } from '../../support/clock.ts'
+import { closeInTime, deferred } from '../../support/harness.ts'
+import { open, protocols, site, Wire, type Protocol, type Site } from '../../support/http.ts'
+import { leftOn, settle } from '../../support/ledger.ts'
 
-watchLeaks(t)
 
 const broken = new Error('broken on purpose')
 

@@ -2,13 +2,11 @@
 import { Readable } from 'node:stream'
 import type { FastifyReply } from 'fastify'
 import t from 'tap'
-import type { JobOptions, ResponseOutcome } from '../../lib/index.ts'
-import { deferred } from '../support/harness.ts'
-import { open, site, type Site } from '../support/http.ts'
-import { watchLeaks } from '../support/leaks.ts'
-import { settle } from '../support/ledger.ts'
+import type { JobOptions, ResponseOutcome } from '../../../lib/index.ts'
+import { deferred } from '../../support/harness.ts'
+import { open, site, type Site } from '../../support/http.ts'
+import { settle } from '../../support/ledger.ts'
 
-watchLeaks(t)
 
 const broken = new Error('broken on purpose')
 

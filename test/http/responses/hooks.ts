@@ -1,12 +1,10 @@
 /** Jobs staged in hooks, and what other plugins' hooks do to a response. */
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import t from 'tap'
-import { deferred } from '../support/harness.ts'
-import { open, protocols, site } from '../support/http.ts'
-import { watchLeaks } from '../support/leaks.ts'
-import { settle } from '../support/ledger.ts'
+import { deferred } from '../../support/harness.ts'
+import { open, protocols, site } from '../../support/http.ts'
+import { settle } from '../../support/ledger.ts'
 
-watchLeaks(t)
 
 type Accept = (reply: FastifyReply) => void
 

@@ -2,12 +2,10 @@
 import http from 'node:http'
 import t from 'tap'
 import type { Socket } from 'node:net'
-import { deferred, type Deferred } from '../support/harness.ts'
-import { site, Wire, type Site } from '../support/http.ts'
-import { watchLeaks } from '../support/leaks.ts'
-import { leftOn, settle } from '../support/ledger.ts'
+import { deferred, type Deferred } from '../../support/harness.ts'
+import { site, Wire, type Site } from '../../support/http.ts'
+import { leftOn, settle } from '../../support/ledger.ts'
 
-watchLeaks(t)
 
 /** `/n` stages job n and waits for gate n. */
 async function sceneOf (t: any, requests: number, control = false): Promise<{ made: Site, gates: Deferred[], wire: Wire, socket: Socket }> {

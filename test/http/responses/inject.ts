@@ -2,12 +2,10 @@
 import { Readable } from 'node:stream'
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import t from 'tap'
-import { deferred } from '../support/harness.ts'
-import { site } from '../support/http.ts'
-import { watchLeaks } from '../support/leaks.ts'
-import { settle } from '../support/ledger.ts'
+import { deferred } from '../../support/harness.ts'
+import { site } from '../../support/http.ts'
+import { settle } from '../../support/ledger.ts'
 
-watchLeaks(t)
 
 type Accept = (reply: FastifyReply) => void
 

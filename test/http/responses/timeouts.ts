@@ -1,12 +1,10 @@
 /** Responses that a server's own timeouts end. The times are real and short, and nothing is measured. */
 import { Readable } from 'node:stream'
 import t from 'tap'
-import { deferred } from '../support/harness.ts'
-import { open, site, Wire } from '../support/http.ts'
-import { watchLeaks } from '../support/leaks.ts'
-import { settle } from '../support/ledger.ts'
+import { deferred } from '../../support/harness.ts'
+import { open, site, Wire } from '../../support/http.ts'
+import { settle } from '../../support/ledger.ts'
 
-watchLeaks(t)
 
 const always = { when: 'always' } as const
 
