@@ -123,7 +123,7 @@ export class Gate {
     const reply = hold.reply as FastifyReply
     const { raw } = reply
     const hijacked = reply.sent && !raw.writableEnded
-    if (raw.headersSent || raw.writableEnded || hijacked) return this.#end(hold, !raw.writableFinished || !raw.headersSent || reply.request.raw.aborted)
+    if (raw.headersSent || raw.writableEnded || hijacked) return this.#end(hold, !raw.writableFinished || !raw.headersSent || leftEarly(reply))
     hold.state = 'abandoned'
     unlisten(raw)
     afterHandler(raw, () => { this.#end(hold, true) })
@@ -226,6 +226,11 @@ function isHttp2 (raw: RawResponse): raw is Http2ServerResponse {
 function isGone ({ raw, request }: FastifyReply): boolean {
   if (isHttp2(raw)) return (raw.stream as typeof raw.stream | undefined)?.destroyed !== false || raw.stream.closed
   return raw.closed || raw.destroyed || request.raw.socket?.destroyed === true
+}
+
+/** Node takes an answer to a client that is gone for a finished one. (A request made by `inject` is always aborted in the end.) */
+function leftEarly ({ request: { raw } }: FastifyReply): boolean {
+  return raw.aborted && raw.socket?.destroyed === true
 }
 
 /** The response has no socket of its own yet, and hears nothing when the connection closes. */
