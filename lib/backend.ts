@@ -17,7 +17,7 @@
 import type { Clock } from './clock.ts'
 import { errors } from './errors.ts'
 import type { AbortKind } from './errors.ts'
-import type { Attempt, CancelReason, JobRecord, JobState, NewJob, Outcome } from './job.ts'
+import type { Attempt, CancelReason, JobRecord, JobState, NewJob, Outcome, Policy } from './job.ts'
 import type { Json } from './json.ts'
 
 export type Awaitable<T> = T | Promise<T>
@@ -151,4 +151,16 @@ export interface Backend {
 /** @throws FST_BG_NOT_SUPPORTED */
 export function assertSupported (backend: Backend, capability: keyof Capabilities, what: string): void {
   if (!backend.capabilities[capability]) throw new errors.NotSupported(what, backend.name)
+}
+
+/**
+ * What a job asks for, by option.
+ * @throws FST_BG_NOT_SUPPORTED
+ */
+export function assertPolicySupported (backend: Backend, policy: Policy): void {
+  if (policy.delay > 0) assertSupported(backend, 'delay', 'delay')
+  if (!Number.isNaN(policy.runAt)) assertSupported(backend, 'delay', 'runAt')
+  if (policy.ttl > 0) assertSupported(backend, 'ttl', 'ttl')
+  if (policy.priority !== 0) assertSupported(backend, 'priority', 'priority')
+  if (policy.callerContext) assertSupported(backend, 'inline', 'callerContext')
 }

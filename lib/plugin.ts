@@ -104,7 +104,7 @@ const plugin: FastifyPluginAsync<BackgroundTasksOptions> = async function backgr
   addRoutes(app, settings.routes, { clock, control, health, authorize: settings.authorize, onClosed: (close) => { drain.onClosed(close) } })
 
   app.addHook('onReady', async () => {
-    registry.close()
+    registry.close(backend)
     core.hooks.close()
     await backend.start(dispatch, { queues: registry.queues, retention: settings.retention })
     dispatch.open(registry.queues)

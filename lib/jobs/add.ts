@@ -1,7 +1,7 @@
 /** All that happens before a job exists: every refusal is thrown here, and nothing has changed then. */
 import { AsyncResource } from 'node:async_hooks'
 import type { FastifyInstance } from 'fastify'
-import type { Backend } from '../backend.ts'
+import { assertPolicySupported, type Backend } from '../backend.ts'
 import * as check from '../check.ts'
 import type { Clock } from '../clock.ts'
 import { peek } from '../describe.ts'
@@ -91,6 +91,7 @@ export class Intake {
   #make (name: string, payload: Json, bytes: number, policy: Policy, app: FastifyInstance, requestId: string | null, run: Run | undefined): NewJob {
     const { queue } = policy
     this.#registry.checkQueue(queue)
+    assertPolicySupported(this.#backend, policy)
     const context = policy.callerContext ? new AsyncResource('BackgroundTask') : undefined
     const local = run === undefined && context === undefined ? undefined : { run, app, context }
     const createdAt = this.#clock.now()
