@@ -110,7 +110,7 @@ export class Gate {
     if (hold.state !== 'open') return
     // On a reset HTTP/2 stream `finish` comes although nothing was sent.
     const raw = hold.reply?.raw as RawResponse
-    if (raw.headersSent) this.#end(hold, isHttp2(raw) && !raw.writableFinished)
+    if (raw.headersSent) this.#end(hold, isHttp2(raw) && (raw.stream.aborted || !raw.writableFinished))
     else this.#clientGone(hold)
   }
 
@@ -259,8 +259,9 @@ function afterHandler (raw: RawResponse, done: () => void): void {
     for (const each of restore) each()
     done()
   }
-  // Streams of both kinds are sent after Fastify has begun to listen for their end; nothing else listens for it.
-  const onListener = (event: string | symbol): void => { if (event === 'end') answered() }
+  // Streams of both kinds are sent after Fastify has asked `finished` for the end of the response, which begins to listen
+  // for `end`; on Node 24, where the response has closed, for `error` alone.
+  const onListener = (event: string | symbol): void => { if (event === 'end' || event === 'error') answered() }
   raw.on('newListener', onListener)
   for (const method of ['writeHead', 'end', 'destroy'] as const) {
     const own = Object.getOwnPropertyDescriptor(raw, method)

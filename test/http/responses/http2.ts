@@ -148,4 +148,22 @@ for (const protocol of both) {
     t.same(outcomes, [{ statusCode: 200, error: undefined, aborted: true }])
     t.match(await made.job(), { state: 'cancelled', reason: 'client-abort' })
   })
+
+  t.test(`an event stream that its client resets counts as aborted, over ${protocol}`, async (t) => {
+    const made = await site(t, ({ app, ledger }) => {
+      app.get('/', (_, reply) => {
+        ledger.accept(reply, { when: 'always', onAbort: 'drop' })
+        reply.hijack()
+        reply.raw.writeHead(200, { 'content-type': 'text/event-stream' })
+        reply.raw.write('data: 1\n\n')
+      })
+    }, { protocol })
+    const session = connect2(made)
+    t.teardown(() => { session.destroy() })
+    const stream = session.request({ ':path': '/' })
+    await answered2(stream)
+    stream.close(NGHTTP2_CANCEL)
+    await made.check(t, 1, 1)
+    t.match(await made.job(), { state: 'cancelled', reason: 'client-abort' })
+  })
 }
