@@ -36,6 +36,8 @@ class Hold implements Deadline {
   watched = false
   /** The responses that wait for the same connection, while this one does. */
   queued: Set<Hold> | undefined
+  /** Stops waiting for the handler, whose client has left. */
+  giveUp: (() => void) | undefined
   /** Of another application that answers into the same response. */
   readonly next: Hold | undefined
   due = 0
@@ -98,7 +100,8 @@ export class Gate {
   #watch (hold: Hold, reply: FastifyReply): void {
     hold.watched = true
     const raw = reply.raw as RawResponse
-    if (isGone(reply)) return this.#clientGone(hold)
+    // An injected response still sends what it has in this turn.
+    if (isGone(reply)) return this.#clock.soon(() => { this.closed(hold) })
     raw.on('finish', onFinish)
     raw.on('close', onClose)
     if (isHttp2(raw)) raw.stream.once('close', () => { onClose.call(raw) })
@@ -126,7 +129,7 @@ export class Gate {
     if (raw.headersSent || raw.writableEnded || hijacked) return this.#end(hold, !raw.writableFinished || !raw.headersSent || leftEarly(reply))
     hold.state = 'abandoned'
     unlisten(raw)
-    afterHandler(raw, () => { this.#end(hold, true) })
+    hold.giveUp = afterHandler(raw, () => { this.#end(hold, true) })
     if (hold.place === -1) this.#deadlines.set(hold, this.#clock.monotonic() + this.#maxHold)
   }
 
@@ -142,6 +145,7 @@ export class Gate {
     hold.outcome = { statusCode: raw.statusCode, error: hold.error, aborted }
     hold.reply = undefined
     hold.queued?.delete(hold)
+    hold.giveUp?.()
     this.#deadlines.delete(hold)
     unlisten(raw)
     this.#soon(hold)
@@ -250,18 +254,13 @@ function waitBehind (socket: Socket, hold: Hold): void {
 
 /**
  * Calls `done` when Fastify answers into a response whose client is gone. No hook tells of it without a cost for
- * every route, so this one response is watched where every answer passes.
+ * every route, so this one response is watched where every answer passes, until what this returns is called.
  */
-function afterHandler (raw: RawResponse, done: () => void): void {
+function afterHandler (raw: RawResponse, done: () => void): () => void {
   const restore: Array<() => void> = []
-  const answered = (): void => {
-    raw.removeListener('newListener', onListener)
-    for (const each of restore) each()
-    done()
-  }
   // Streams of both kinds are sent after Fastify has asked `finished` for the end of the response, which begins to listen
   // for `end`; on Node 24, where the response has closed, for `error` alone.
-  const onListener = (event: string | symbol): void => { if (event === 'end' || event === 'error') answered() }
+  const onListener = (event: string | symbol): void => { if (event === 'end' || event === 'error') done() }
   raw.on('newListener', onListener)
   for (const method of ['writeHead', 'end', 'destroy'] as const) {
     const own = Object.getOwnPropertyDescriptor(raw, method)
@@ -270,7 +269,7 @@ function afterHandler (raw: RawResponse, done: () => void): void {
       try {
         return Reflect.apply(previous, raw, args)
       } finally {
-        answered() // only now: the call may set the status
+        done() // only now: the call may set the status
       }
     }
     Object.defineProperty(raw, method, { configurable: true, writable: true, value })
@@ -279,5 +278,9 @@ function afterHandler (raw: RawResponse, done: () => void): void {
       if (own === undefined) Reflect.deleteProperty(raw, method)
       else Object.defineProperty(raw, method, own)
     })
+  }
+  return () => {
+    raw.removeListener('newListener', onListener)
+    for (const each of restore) each()
   }
 }

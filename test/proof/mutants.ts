@@ -21,7 +21,7 @@ export const mutants: Mutant[] = [
     title: 'the gate waits for onResponse alone',
     edits: [
       [gate, listening, ''],
-      [gate, '    afterHandler(raw, () => { this.#end(hold, true) })\n', ''],
+      [gate, '    hold.giveUp = afterHandler(raw, () => { this.#end(hold, true) })\n', ''],
       [gate, '  finished (hold: Hold): void {\n', '  finished (hold: Hold): void {\n    if (hold === undefined) return\n'],
       ['plugin.ts', "  app.addHook('onError'", "  app.addHook('onResponse', (_request, reply, done) => {\n    const hold = Object.getOwnPropertySymbols(reply.raw).find((key) => key.description === 'fastify-background-tasks.hold')\n    gate.finished(reply.raw[hold])\n    done()\n  })\n  app.addHook('onError'"]
     ],

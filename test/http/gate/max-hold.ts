@@ -4,7 +4,7 @@ import { memory } from '../../../lib/index.ts'
 import { TestClock } from '../../support/clock.ts'
 import { closeInTime, deferred } from '../../support/harness.ts'
 import { open, site, Wire, type Site } from '../../support/http.ts'
-import { settle } from '../../support/ledger.ts'
+import { leftOn, settle } from '../../support/ledger.ts'
 
 
 const minute = 60_000
@@ -99,6 +99,19 @@ t.test('no listener of ours is left on a response that maxHold gave up', async (
   t.equal(raw.listenerCount('close') + raw.listenerCount('finish'), before - 2)
   gate.resolve()
   await asked
+})
+
+t.test('nothing of ours is left on a response that maxHold gave up when its client had left', async (t) => {
+  const { made, clock, gate } = await sceneOf(t)
+  const exchange = await open(made, '/')
+  await made.ledger.accepted(1)
+  const { raw } = made.ledger.entries[0]!
+  exchange.leave()
+  await made.ledger.entries[0]!.end.promise
+  t.match(leftOn(raw), { newListener: 1, writeHead: 1, end: 1, destroy: 1 }, 'until then its answer is waited for')
+  await clock.advance(minute)
+  t.match(leftOn(raw), { newListener: 0, writeHead: undefined, end: undefined, destroy: undefined })
+  gate.resolve()
 })
 
 t.test('maxHold is counted from the call, also when the client leaves in between', async (t) => {

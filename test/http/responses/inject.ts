@@ -30,6 +30,19 @@ for (const [title, { route, status }] of Object.entries(endings)) {
   })
 }
 
+t.test('an injected response counts as complete in the turn in which it was sent', async (t) => {
+  const outcomes: unknown[] = []
+  const made = await site(t, ({ app, ledger }) => {
+    app.get('/', (_, reply) => {
+      reply.send('sent')
+      ledger.accept(reply, { onAbort: 'drop', when: (outcome) => { outcomes.push(outcome); return true } })
+    })
+  })
+  await made.app.inject('/')
+  await made.check(t)
+  t.same(outcomes, [{ statusCode: 200, error: undefined, aborted: false }])
+})
+
 t.test('a job does not start inside reply.send, nor in the same turn', async (t) => {
   const made = await site(t, ({ app, ledger }) => {
     app.get('/', (_, reply) => {
