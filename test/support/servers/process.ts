@@ -1,0 +1,112 @@
+/**
+ * A server process of the tests' own. It cannot outlive them: a shell stands guard over it, and ends it when the pipe
+ * to the shell closes, however this process died.
+ */
+import { spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, chownSync, rmSync } from 'node:fs'
+import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+
+/** First line of its output: the server's pid. A stopped process hears no other signal before SIGCONT. */
+const GUARD = 'signal=$1; shift; "$@" >/dev/null 2>&1 & echo $!; cat >/dev/null; kill -CONT $!; kill -$signal $!; wait'
+/** For whom a database that refuses root is run, when the tests are run by root. */
+const NOBODY = 65_534
+
+export interface Program {
+  /** Of the server on this port, with its files in this folder. */
+  command: (port: number, folder: string) => string[]
+  /** Ends it at once, together with its children. */
+  signal: 'KILL' | 'QUIT'
+  /** Once, before the first start. */
+  prepare?: (folder: string, asNobody: AsNobody) => Promise<void>
+  /** Does not run as root. */
+  refusesRoot?: true
+}
+
+export type AsNobody = { uid: number, gid: number } | undefined
+
+export class OwnServer {
+  readonly port: number
+  readonly #program: Program
+  readonly #folder: string
+  readonly #asNobody: AsNobody
+  #guard: ChildProcess | undefined
+  #pid = 0
+
+  private constructor (program: Program, port: number, folder: string, asNobody: AsNobody) {
+    this.port = port
+    this.#program = program
+    this.#folder = folder
+    this.#asNobody = asNobody
+  }
+
+  static async create (program: Program): Promise<OwnServer> {
+    const folder = mkdtempSync(join(tmpdir(), 'bg-server-'))
+    const asNobody = program.refusesRoot === true && process.getuid?.() === 0 ? { uid: NOBODY, gid: NOBODY } : undefined
+    if (asNobody !== undefined) chownSync(folder, NOBODY, NOBODY)
+    await program.prepare?.(folder, asNobody)
+    const server = new OwnServer(program, await freePort(), folder, asNobody)
+    await server.start()
+    return server
+  }
+
+  /** With the files and on the port it had before. */
+  async start (): Promise<void> {
+    const args = ['-c', GUARD, 'sh', this.#program.signal, ...this.#program.command(this.port, this.#folder)]
+    const guard = spawn('sh', args, { stdio: ['pipe', 'pipe', 'ignore'], ...this.#asNobody })
+    this.#guard = guard
+    const [line] = await once(guard.stdout as NodeJS.ReadableStream, 'data') as [Buffer]
+    this.#pid = Number(line.toString())
+    // Nothing of it keeps the tests alive, or looks like a leak of theirs.
+    guard.unref()
+    for (const pipe of [guard.stdin, guard.stdout]) (pipe as unknown as Socket).unref()
+    for (let tries = 0; !await answers(this.port); tries++) {
+      if (tries === 300) throw new Error(`${this.#program.command(0, '')[0]} does not listen on port ${this.port}`)
+      await new Promise((resolve) => { setTimeout(resolve, 50) })
+    }
+  }
+
+  /** It is gone at once, and every connection to it. */
+  async stop (): Promise<void> {
+    const guard = this.#guard
+    if (guard === undefined) return
+    this.#guard = undefined
+    guard.ref()
+    const over = once(guard, 'exit')
+    guard.stdin?.end()
+    await over
+  }
+
+  /** It keeps its connections and answers nothing. */
+  pause (): void { process.kill(this.#pid, 'SIGSTOP') }
+  resume (): void { process.kill(this.#pid, 'SIGCONT') }
+
+  /** For good. */
+  async remove (): Promise<void> {
+    await this.stop()
+    rmSync(this.#folder, { recursive: true, force: true })
+  }
+}
+
+export async function answers (port: number, host = '127.0.0.1'): Promise<boolean> {
+  const socket = connect({ port, host })
+  try {
+    await once(socket, 'connect')
+    return true
+  } catch {
+    return false
+  } finally {
+    socket.destroy()
+  }
+}
+
+async function freePort (): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  await once(server, 'close')
+  return port
+}
