@@ -11,6 +11,8 @@
  * - reads never show a state that was not reached; ids are never reused
  * - what `enqueue` returned or resolved for is not lost beyond the backend's own promise (`durable`)
  * - a released job does not spin
+ * - while a store is away, calls to it reject: none hangs; what was settled or released is stored when it comes back
+ * - `close` waits for what was handed over before; durable jobs still out are given back
  *
  * Answers may be values or promises: a backend in memory answers at once.
  */
@@ -119,6 +121,8 @@ export interface Backend {
   readonly capabilities: Capabilities
   /** The time it lives by, when that is not the system's; the plugin then lives by it too. */
   readonly clock?: Clock
+  /** True from a call that the store refused or did not answer until one succeeds. */
+  readonly unreachable?: boolean
 
   start (sink: Sink, settings: BackendSettings): Awaitable<void>
   /** At most `n` attempts of the queue may be unsettled; may change at any time. */
@@ -146,6 +150,18 @@ export interface Backend {
   /** Calls the listener at each change of state, before an ended job can be forgotten. Answers how to stop. */
   watch (listener: (change: Change) => void): () => void
   close (): Awaitable<void>
+}
+
+/** The backends of an application. */
+export interface Backends {
+  /** All of them as one. */
+  readonly all: Backend
+  /** Those whose jobs are lost with the process, as one. */
+  readonly volatile: Backend
+  /** Which one keeps a job; `inline`: its work is a function. */
+  of (queue: string, inline: boolean): Backend
+  /** Durable ones deliver nothing more. */
+  retire (): void
 }
 
 /** @throws FST_BG_NOT_SUPPORTED */

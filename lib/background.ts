@@ -1,6 +1,6 @@
 /** `app.background`: one for each Fastify instance, over one core. */
 import type { FastifyInstance, FastifyTypeProvider, FastifyTypeProviderDefault } from 'fastify'
-import type { Backend, CancelAnswer } from './backend.ts'
+import type { CancelAnswer } from './backend.ts'
 import * as check from './check.ts'
 import { errors } from './errors.ts'
 import type { JobRecord } from './job.ts'
@@ -35,7 +35,7 @@ export interface Background<Provider extends FastifyTypeProvider = FastifyTypePr
 
   /**
    * Adds a job outside a request: it may start at once. Resolves when the backend has it.
-   * @throws FST_BG_QUEUE_FULL, FST_BG_CLOSING, FST_BG_NOT_READY, FST_BG_UNKNOWN_TASK, FST_BG_BAD_PAYLOAD,
+   * @throws FST_BG_STORE_UNAVAILABLE, FST_BG_QUEUE_FULL, FST_BG_CLOSING, FST_BG_NOT_READY, FST_BG_UNKNOWN_TASK, FST_BG_BAD_PAYLOAD,
    * FST_BG_PAYLOAD_NOT_JSON, FST_BG_PAYLOAD_TOO_LARGE, FST_BG_BAD_OPTION, FST_BG_UNKNOWN_OPTION, FST_BG_UNKNOWN_QUEUE
    */
   add<Result> (work: InlineFunction<Result>, options?: JobOptions): Promise<JobHandle<Result>>
@@ -85,7 +85,6 @@ export interface Core {
   readonly registry: Registry
   readonly hooks: Hooks
   readonly intake: Intake
-  readonly backend: Backend
   readonly control: Control
   readonly deadLetters: DeadLetters
 }
@@ -113,24 +112,24 @@ export class BackgroundFacade implements Omit<Background, 'define' | 'add'> {
   }
 
   async add (target: unknown, second?: unknown, third?: unknown): Promise<JobHandle> {
-    const { intake, backend, control } = this.#core
+    const { intake, control } = this.#core
     const job = intake.prepare(target, second, third, this.#app, null)
     intake.admit(job)
-    const stored = backend.enqueue([job], false)
+    const stored = intake.store([job], false)
     if (stored !== undefined) await stored
-    return new Handle(control, job, undefined)
+    return new Handle(control, job)
   }
 
   async addBulk (jobs: readonly BulkJob[]): Promise<JobHandle[]> {
     if (!check.isArray(jobs)) throw new errors.BadOption('addBulk(jobs)', 'an array of { name, payload, options }', check.came(jobs))
-    const { intake, backend, control } = this.#core
+    const { intake, control } = this.#core
     const prepared = readAll(jobs).map((job, at) => {
       const { name, payload, options } = check.options<BulkJob>(`addBulk(jobs)[${at}]`, BULK_CHECKS, job)
       return intake.prepare(name, payload, options, this.#app, null)
     })
     intake.admitAll(prepared)
-    await backend.enqueue(prepared, false)
-    return prepared.map((job) => new Handle(control, job, undefined))
+    await intake.store(prepared, false)
+    return prepared.map((job) => new Handle(control, job))
   }
 
   get (id: string): Promise<JobRecord | undefined> { return this.#core.control.get(id) }

@@ -24,6 +24,7 @@ export const errors = {
   PayloadTooLarge: createError<[string, number, number]>('FST_BG_PAYLOAD_TOO_LARGE', 'the payload of task "%s": expected at most %s bytes of JSON (maxPayloadBytes), got %s'),
   QueueFull: createError<[string, string]>('FST_BG_QUEUE_FULL', 'queue "%s" is full: %s', 503),
   Closing: createError<[]>('FST_BG_CLOSING', 'the application is closing and takes no more jobs', 503),
+  StoreUnavailable: createError<[]>('FST_BG_STORE_UNAVAILABLE', 'the store of the background jobs cannot take jobs now', 503),
   JobNotFound: createError<[]>('FST_BG_JOB_NOT_FOUND', 'no such job: it is unknown or no longer kept', 404),
   JobFailed: createError<[string, string, string]>('FST_BG_JOB_FAILED', 'job %s failed (%s): %s'),
   JobCancelled: createError<[string, string]>('FST_BG_JOB_CANCELLED', 'job %s was cancelled (%s)'),

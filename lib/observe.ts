@@ -30,6 +30,8 @@ export interface Incidents {
   held: number
   /** Rejections and exceptions that jobs let escape. */
   floating: number
+  /** Jobs that their store could not take. */
+  unstored: number
 }
 
 /** Ids in one log line. */
@@ -37,7 +39,7 @@ const NAMED = 20
 
 export class Observer {
   readonly totals: Totals = { completed: 0, cancelled: 0, failedAttempts: 0, deadLettered: 0 }
-  readonly incidents: Incidents = { refused: 0, evicted: 0, held: 0, floating: 0 }
+  readonly incidents: Incidents = { refused: 0, evicted: 0, held: 0, floating: 0, unstored: 0 }
   readonly #log: Logger
   readonly #often: Throttle
 
@@ -99,6 +101,17 @@ export class Observer {
     this.incidents.evicted++
     this.#often.say(`evicted ${job.name}`, 1, (count) => {
       this.#log.warn({ task: job.name, queue: job.queue, count, lastJobId: job.id }, 'dead letters dropped by retention')
+    })
+  }
+
+  /** `told`: the client got an error instead, or the caller; else the jobs are lost without anybody knowing. */
+  unstored (jobs: readonly NewJob[], error: ErrorFacts, told: boolean): void {
+    this.incidents.unstored += jobs.length
+    const [last] = jobs as readonly [NewJob]
+    this.#often.say(`unstored ${last.name} ${told}`, jobs.length, (count) => {
+      const fields = { ...jobFields(last), count, err: error }
+      if (told) this.#log.warn(fields, 'jobs refused: their store cannot take them')
+      else this.#log.error(fields, 'jobs lost: their store could not take them, and their response could not wait')
     })
   }
 

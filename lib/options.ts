@@ -36,6 +36,8 @@ export interface QueueOptions {
   concurrency?: number | undefined
   /** At most `max` starts (1 to 100 000) in any window of `duration` ms. @default none */
   limiter?: Rate | undefined
+  /** Where the queue's tasks stand. Inline functions live in memory on any queue. @default the plugin's `backend` */
+  backend?: Backend | undefined
 }
 
 export interface RetentionOptions {
@@ -87,6 +89,7 @@ export interface BackgroundTasksOptions {
 /** A queue, and the limit of this process for it. */
 export interface PoolSettings extends QueueSettings {
   readonly concurrency: number
+  readonly backend?: Backend | undefined
 }
 
 export interface Settings {
@@ -134,7 +137,8 @@ const anObject: check.Check = (value) => check.entriesOf(value) !== undefined ? 
 
 const QUEUE_CHECKS: check.Checks = {
   concurrency: check.concurrency,
-  limiter: check.group({ max: check.integer(1, 100_000), duration: check.positiveDuration })
+  limiter: check.group({ max: check.integer(1, 100_000), duration: check.positiveDuration }),
+  backend: isBackend
 }
 const CHECKS: check.Checks = {
   concurrency: check.concurrency,
@@ -215,7 +219,7 @@ function resolveQueues (queues: Record<string, QueueOptions>, concurrency: numbe
     for (const key of ['max', 'duration'] as const) {
       if (limiter !== undefined && limiter[key] === undefined) throw new errors.BadOption(`${where}.limiter.${key}`, 'a number', 'nothing')
     }
-    resolved.set(name, { concurrency: given.concurrency ?? concurrency, limiter: limiter && { max: limiter.max, duration: limiter.duration } })
+    resolved.set(name, { concurrency: given.concurrency ?? concurrency, limiter: limiter && { max: limiter.max, duration: limiter.duration }, backend: given.backend })
   }
   return resolved
 }

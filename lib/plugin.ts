@@ -3,11 +3,12 @@ import type { FastifyBaseLogger, FastifyInstance, FastifyPluginAsync, FastifyRep
 import fp from 'fastify-plugin'
 import type { RawReplyDefaultExpression, RawRequestDefaultExpression, RawServerBase, RawServerDefault } from 'fastify'
 import { BackgroundFacade, type Background } from './background.ts'
-import { memory } from './backends/memory/index.ts'
+import { combine } from './backends/composite.ts'
 import { systemClock } from './clock.ts'
-import { assertSupported } from './backend.ts'
+import type { Backend } from './backend.ts'
 import { describe } from './describe.ts'
 import { errors } from './errors.ts'
+import { DurableDoor } from './http/durable.ts'
 import { Gate } from './http/gate.ts'
 import { Waits } from './http/prefer.ts'
 import { createAccepted, createStage, type AcceptJob, type StageJob } from './http/reply.ts'
@@ -43,9 +44,10 @@ declare module 'fastify' {
 }
 
 function build (app: FastifyInstance, settings: Settings) {
-  const backend = settings.backend ?? memory()
-  if (backend.durable) throw new errors.NotSupported('a durable backend', backend.name)
-  assertSupported(backend, 'inline', 'inline work')
+  const ownBackends = new Map<string, Backend>()
+  for (const [queue, { backend }] of settings.queues) if (backend !== undefined) ownBackends.set(queue, backend)
+  const backends = combine(settings.backend, ownBackends)
+  const backend = backends.all
   const clock = backend.clock ?? systemClock
   const { logLevel, logSerializers } = settings
   const log = logLevel === undefined && logSerializers === undefined ? app.log : childLogger(app, {
@@ -55,17 +57,18 @@ function build (app: FastifyInstance, settings: Settings) {
   const observer = new Observer(log, clock)
   const registry = new Registry(settings)
   const hooks = new Hooks(observer)
-  const intake = new Intake(settings, registry, backend, clock, observer)
+  const intake = new Intake(settings, registry, backends, clock, observer)
   const changes = new Changes(backend, clock)
-  const dispatch = new Dispatch(settings, clock, { backend, registry, hooks, observer, changes })
+  const dispatch = new Dispatch(settings, clock, { backends, registry, hooks, observer, changes })
   const control = new Control(backend, dispatch, observer, changes)
   const deadLetters = new DeadLetters(backend, dispatch.runner)
-  const gate = new Gate(backend, clock, observer, settings.maxHold)
-  const drain = new Drain(settings, clock, { backend, intake, dispatch, observer, changes })
-  const health = new HealthCheck(settings, { backend, control, intake, dispatch, drain, observer })
+  const gate = new Gate(backends.volatile, clock, observer, settings.maxHold)
+  const drain = new Drain(settings, clock, { backends, intake, dispatch, observer, changes })
+  const health = new HealthCheck(settings, { backends, control, intake, dispatch, drain, observer })
+  const door = backend.durable ? new DurableDoor({ intake, backends, gate, observer, statusUrl: (id) => control.statusUrl(id) }) : undefined
   drain.onClosed(() => { gate.close() })
   drain.onClosed(() => { observer.close() })
-  return { backend, clock, observer, registry, hooks, intake, dispatch, control, deadLetters, gate, drain, health }
+  return { backends, clock, observer, registry, hooks, intake, dispatch, control, deadLetters, gate, door, drain, health }
 }
 
 function childLogger (app: FastifyInstance, options: object): FastifyBaseLogger {
@@ -80,7 +83,7 @@ const plugin: FastifyPluginAsync<BackgroundTasksOptions> = async function backgr
   if (app.hasDecorator('background')) throw new errors.AlreadyRegistered()
   const settings = resolveOptions(options)
   const core = build(app, settings)
-  const { backend, clock, control, dispatch, drain, gate, health, intake, registry } = core
+  const { backends, clock, control, dispatch, door, drain, gate, health, intake, registry } = core
 
   const facades = new WeakMap<FastifyInstance, BackgroundFacade>()
   app.decorate('background', {
@@ -92,7 +95,7 @@ const plugin: FastifyPluginAsync<BackgroundTasksOptions> = async function backgr
     }
   })
   const waits = new Waits(control)
-  const parts = { intake, backend, gate, control, waits, maxWait: settings.maxWait }
+  const parts = { intake, backends, gate, door, control, waits, maxWait: settings.maxWait }
   app.decorateReply('background', createStage(parts) as StageJob)
   app.decorateReply('accepted', createAccepted(parts) as unknown as AcceptJob<FastifyReply>)
 
@@ -101,12 +104,20 @@ const plugin: FastifyPluginAsync<BackgroundTasksOptions> = async function backgr
     done()
   })
 
+  if (door !== undefined) {
+    app.addHook('onSend', (_request, reply, payload, done) => {
+      const sent = door.send(reply, payload)
+      if (sent === undefined) done()
+      return sent // Fastify goes on when it resolves
+    })
+  }
+
   addRoutes(app, settings.routes, { clock, control, health, authorize: settings.authorize, onClosed: (close) => { drain.onClosed(close) } })
 
   app.addHook('onReady', async () => {
-    registry.close(backend)
+    registry.close(backends)
     core.hooks.close()
-    await backend.start(dispatch, { queues: registry.queues, retention: settings.retention })
+    await backends.all.start(dispatch, { queues: registry.queues, retention: settings.retention })
     dispatch.open(registry.queues)
     drain.onClosed(listen())
     drain.onClosed(atExit(() => { drain.nameLost() }))

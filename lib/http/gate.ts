@@ -5,19 +5,18 @@
  * A hold is `open` until the first of: the raw response's `finish` or `close`, the HTTP/2 stream's `close`, the close
  * of the socket a pipelined response still waits for, or `maxHold`. If the client left before headers were sent it is
  * `abandoned`: the handler goes on, and its own end is waited for. Then it is `over`, for good: what is staged later
- * is judged by the same outcome.
+ * is judged by the same end.
  */
 import type { ServerResponse } from 'node:http'
 import type { Http2ServerResponse } from 'node:http2'
 import type { Socket } from 'node:net'
 import type { FastifyReply } from 'fastify'
 import type { Backend } from '../backend.ts'
-import { atOnce } from '../check.ts'
 import type { Clock } from '../clock.ts'
 import { Deadlines, type Deadline } from '../deadlines.ts'
-import { describe } from '../describe.ts'
-import type { CancelReason, NewJob, ResponseOutcome } from '../job.ts'
+import type { CancelReason, NewJob } from '../job.ts'
 import type { Observer } from '../observe.ts'
+import { accepts, refusal, type ResponseEnd } from './when.ts'
 
 type RawResponse = (ServerResponse | Http2ServerResponse) & { [HOLD]?: Hold | undefined }
 
@@ -29,9 +28,11 @@ class Hold implements Deadline {
   reply: FastifyReply | undefined
   state: 'open' | 'abandoned' | 'over' = 'open'
   staged: NewJob[] = []
+  /** Others that wait for the end. */
+  listeners: Array<(end: ResponseEnd) => void> = []
   failed = false
   error: unknown
-  outcome: ResponseOutcome | undefined
+  end: ResponseEnd | undefined
   /** Whether the ends of the response are listened to. */
   watched = false
   /** The responses that wait for the same connection, while this one does. */
@@ -74,7 +75,7 @@ export class Gate {
   failed (reply: FastifyReply, error: unknown): void {
     if (reply.raw.headersSent) return // broken in mid-stream: aborted, not an error
     const hold = this.#holdOf(reply)
-    if (hold.state === 'over') return // by maxHold: what is staged later gets the same outcome
+    if (hold.state === 'over') return // by maxHold: what is staged later gets the same end
     hold.failed = true
     hold.error = error
   }
@@ -85,6 +86,25 @@ export class Gate {
     hold.staged.push(job)
     if (hold.state === 'over') this.#soon(hold)
     else if (!hold.watched) this.#watch(hold, reply)
+  }
+
+  /** Calls the listener with the end of the reply's response, in the turn in which its jobs start. */
+  whenOver (reply: FastifyReply, listener: (end: ResponseEnd) => void): void {
+    const hold = this.#holdOf(reply)
+    hold.listeners.push(listener)
+    if (hold.state === 'over') this.#soon(hold)
+    else if (!hold.watched) this.#watch(hold, reply)
+  }
+
+  /** The reply as it would end if nothing more came. */
+  endSoFar (reply: FastifyReply): ResponseEnd {
+    const { failed, error, state } = this.#holdOf(reply)
+    return { failed, statusCode: reply.raw.statusCode, error, aborted: state === 'abandoned' }
+  }
+
+  /** Whether the client has left, or the response is over: nobody waits for an answer. */
+  hasLeft (reply: FastifyReply): boolean {
+    return this.#holdOf(reply).state !== 'open' || isGone(reply)
   }
 
   close (): void {
@@ -142,7 +162,7 @@ export class Gate {
     if (hold.state === 'over') return
     const { raw } = hold.reply as FastifyReply
     hold.state = 'over'
-    hold.outcome = { statusCode: raw.statusCode, error: hold.error, aborted }
+    hold.end = { failed: hold.failed, statusCode: raw.statusCode, error: hold.error, aborted }
     hold.reply = undefined
     hold.queued?.delete(hold)
     hold.giveUp?.()
@@ -165,46 +185,25 @@ export class Gate {
   #judge (over: readonly Hold[]): void {
     const released: string[] = []
     for (const hold of over) {
-      const staged = hold.staged
+      const { staged, listeners } = hold
+      const end = hold.end as ResponseEnd
       hold.staged = []
+      hold.listeners = []
       for (const job of staged) {
-        const reason = this.#refusal(hold, job)
+        const reason = refusal(job, accepts(job, end, this.#observer), end.aborted)
         if (reason === undefined) released.push(job.id)
-        else this.#cancel(job, reason)
+        else this.#observer.guard('cancel a job', () => cancelPending(this.#backend, job, reason, this.#observer))
       }
+      for (const listener of listeners) listener(end)
     }
     if (released.length > 0) this.#observer.guard('release jobs', () => this.#backend.release(released))
   }
+}
 
-  #refusal (hold: Hold, job: NewJob): CancelReason | undefined {
-    const outcome = hold.outcome as ResponseOutcome
-    if (!this.#accepts(hold, outcome, job)) return 'response'
-    return outcome.aborted && job.policy.onAbort === 'drop' ? 'client-abort' : undefined
-  }
-
-  #accepts (hold: Hold, outcome: ResponseOutcome, job: NewJob): boolean {
-    const { when } = job.policy
-    switch (when) {
-      case 'handled': return !hold.failed
-      case 'success': return !hold.failed && outcome.statusCode < 400
-      case 'error': return hold.failed
-      case 'always': return true
-    }
-    try {
-      return atOnce(when({ ...outcome })) === true
-    } catch (error) {
-      this.#observer.policyFailed('when', describe(error), job)
-      return false
-    }
-  }
-
-  #cancel (job: NewJob, reason: CancelReason): void {
-    this.#observer.guard('cancel a job', async () => {
-      // It may have expired meanwhile, and somebody may have retried it: then it is no longer ours.
-      if ((await this.#backend.get(job.id))?.state !== 'pending') return
-      if (await this.#backend.cancel(job.id, reason, 'its response did not end as it asked') === 'cancelled') this.#observer.cancelled(job, reason)
-    })
-  }
+export async function cancelPending (backend: Backend, job: NewJob, reason: CancelReason, observer: Observer): Promise<void> {
+  // It may have expired meanwhile, and somebody may have retried it: then it is no longer ours.
+  if ((await backend.get(job.id))?.state !== 'pending') return
+  if (await backend.cancel(job.id, reason, 'its response did not end as it asked') === 'cancelled') observer.cancelled(job, reason)
 }
 
 // The listeners are shared by all responses: `this` leads to the hold.

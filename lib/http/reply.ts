@@ -1,12 +1,13 @@
 /** `reply.background` and `reply.accepted`. */
 import type { FastifyReply } from 'fastify'
-import type { Backend } from '../backend.ts'
+import type { Backends } from '../backend.ts'
 import { isFinal, type JobState, type NewJob } from '../job.ts'
 import type { JobOptions } from '../job-options.ts'
 import type { Intake } from '../jobs/add.ts'
 import type { Control } from '../jobs/control.ts'
 import { Handle, type JobHandle } from '../jobs/handle.ts'
 import type { InlineFunction, PayloadArguments, PayloadOfName, Task, TaskName } from '../jobs/task.ts'
+import type { DurableDoor } from './durable.ts'
 import type { Gate } from './gate.ts'
 import { readPrefer, type Waits } from './prefer.ts'
 import { statusBody } from './views.ts'
@@ -42,21 +43,25 @@ export interface AcceptedBody {
 
 interface ReplyParts {
   readonly intake: Intake
-  readonly backend: Backend
+  readonly backends: Backends
   readonly gate: Gate
+  /** Only where a queue's backend is durable. */
+  readonly door: DurableDoor | undefined
   readonly control: Control
   readonly waits: Waits
   /** Ms; 0: `Prefer: wait` is not looked at. */
   readonly maxWait: number
 }
 
-export function createStage ({ intake, backend, gate, control }: ReplyParts) {
+export function createStage ({ intake, backends, gate, door, control }: ReplyParts) {
   return function background (this: FastifyReply, target: unknown, second?: unknown, third?: unknown): JobHandle {
     const job = intake.prepare(target, second, third, this.server, this.request.id)
     intake.admit(job)
+    const backend = backends.of(job.queue, job.local?.run !== undefined)
+    if (door !== undefined && backend.durable) return new Handle(control, job, door.stage(this, job))
     const stored = backend.enqueue([job], true)
     gate.stage(this, job)
-    return new Handle(control, job, stored instanceof Promise ? stored : undefined)
+    return new Handle(control, job, stored instanceof Promise ? { accepted: stored, open: false } : undefined)
   }
 }
 
@@ -83,7 +88,7 @@ export function createAccepted (parts: ReplyParts) {
   }
 
   async function answerInTime (reply: FastifyReply, job: NewJob, wait: number): Promise<void> {
-    await parts.backend.enqueue([job], false)
+    await parts.intake.store([job], false)
     const record = await parts.waits.wait(reply, job.id, wait)
     if (record !== undefined && isFinal(record.state)) {
       reply.code(200).header('cache-control', 'no-store').send(statusBody(record, false))

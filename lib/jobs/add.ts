@@ -1,10 +1,10 @@
 /** All that happens before a job exists: every refusal is thrown here, and nothing has changed then. */
 import { AsyncResource } from 'node:async_hooks'
 import type { FastifyInstance } from 'fastify'
-import { assertPolicySupported, type Backend } from '../backend.ts'
+import { assertPolicySupported, type Awaitable, type Backends } from '../backend.ts'
 import * as check from '../check.ts'
 import type { Clock } from '../clock.ts'
-import { peek } from '../describe.ts'
+import { describe, peek } from '../describe.ts'
 import { errors } from '../errors.ts'
 import { createIds } from '../id.ts'
 import type { JobContext, NewJob, Policy } from '../job.ts'
@@ -19,7 +19,7 @@ type Run = (context: JobContext) => unknown
 export class Intake {
   readonly #settings: Settings
   readonly #registry: Registry
-  readonly #backend: Backend
+  readonly #backends: Backends
   readonly #clock: Clock
   readonly #observer: Observer
   readonly #nextId: (now: number) => string
@@ -27,10 +27,10 @@ export class Intake {
   readonly #refusals = new Map<string, number>()
   #state: 'booting' | 'open' | 'closed' = 'booting'
 
-  constructor (settings: Settings, registry: Registry, backend: Backend, clock: Clock, observer: Observer) {
+  constructor (settings: Settings, registry: Registry, backends: Backends, clock: Clock, observer: Observer) {
     this.#settings = settings
     this.#registry = registry
-    this.#backend = backend
+    this.#backends = backends
     this.#clock = clock
     this.#observer = observer
     this.#nextId = createIds()
@@ -74,6 +74,15 @@ export class Intake {
     }
   }
 
+  /**
+   * Hands jobs to their backends, all or none. `told`: whoever asked hears when it fails.
+   * @throws FST_BG_STORE_UNAVAILABLE
+   */
+  store (jobs: readonly NewJob[], staged: boolean, told = true): Awaitable<void> {
+    const stored = this.#backends.all.enqueue(jobs, staged)
+    return stored instanceof Promise ? stored.catch((error: unknown) => this.#unstored(jobs, error, told)) : undefined
+  }
+
   /** Whether a queue is full, or refused a job in the last minute. */
   isOverloaded (queue: string): boolean {
     const refused = this.#refusals.get(queue)
@@ -91,15 +100,21 @@ export class Intake {
   #make (name: string, payload: Json, bytes: number, policy: Policy, app: FastifyInstance, requestId: string | null, run: Run | undefined): NewJob {
     const { queue } = policy
     this.#registry.checkQueue(queue)
-    assertPolicySupported(this.#backend, policy)
+    assertPolicySupported(this.#backends.of(queue, run !== undefined), policy)
     const context = policy.callerContext ? new AsyncResource('BackgroundTask') : undefined
     const local = run === undefined && context === undefined ? undefined : { run, app, context }
     const createdAt = this.#clock.now()
     return { id: this.#nextId(createdAt), name, queue, payload, bytes, createdAt, requestId, policy, local }
   }
 
+  #unstored (jobs: readonly NewJob[], error: unknown, told: boolean): never {
+    this.#observer.unstored(jobs, describe(error), told)
+    // Not the cause: error handlers of applications may show it to clients.
+    throw Object.assign(new errors.StoreUnavailable(), { headers: { 'retry-after': '1' } })
+  }
+
   #fullness (queue: string, jobs: number, bytes: number): string | undefined {
-    const load = this.#backend.load(queue)
+    const load = this.#backends.all.load(queue)
     const { maxQueueSize, maxQueueBytes } = this.#settings
     if (load.jobs + jobs > maxQueueSize) return `${load.jobs} jobs that never started, at most ${maxQueueSize} (maxQueueSize)`
     if (load.bytes + bytes > maxQueueBytes) return `${load.bytes} bytes of payload, at most ${maxQueueBytes} (maxQueueBytes)`

@@ -1,8 +1,8 @@
 /** Where attempts come up from the backend: a slot of the pool, the runner, and back with the verdict. */
-import type { Backend, Incident, Sink } from '../backend.ts'
+import type { Backend, Backends, Incident, Sink } from '../backend.ts'
 import type { Clock } from '../clock.ts'
 import { errors, type AbortKind } from '../errors.ts'
-import type { Attempt } from '../job.ts'
+import type { Attempt, NewJob } from '../job.ts'
 import type { Json } from '../json.ts'
 import type { Observer } from '../observe.ts'
 import type { PoolSettings, Settings } from '../options.ts'
@@ -29,15 +29,16 @@ export class Dispatch implements Sink, Watcher {
   /** Queues whose backend wants to know when a body really starts. */
   readonly #limited = new Set<string>()
 
-  constructor (settings: Settings, clock: Clock, parts: { backend: Backend, registry: Registry, hooks: Hooks, observer: Observer, changes: Changes }) {
-    const { backend, registry, hooks, observer } = parts
+  constructor (settings: Settings, clock: Clock, parts: { backends: Backends, registry: Registry, hooks: Hooks, observer: Observer, changes: Changes }) {
+    const { backends, registry, hooks, observer } = parts
     this.#changes = parts.changes
-    this.#backend = backend
+    this.#backend = backends.all
     this.#registry = registry
     this.#hooks = hooks
     this.#observer = observer
     const { abortGrace, maxPayloadBytes } = settings
-    this.runner = new Runner({ clock, observer, abortGrace, maxResultBytes: maxPayloadBytes, durable: backend.durable }, this)
+    const durable = (job: NewJob): boolean => backends.of(job.queue, job.local?.run !== undefined).durable
+    this.runner = new Runner({ clock, observer, abortGrace, maxResultBytes: maxPayloadBytes, durable }, this)
     this.#turns = new Turns(clock)
   }
 
@@ -52,6 +53,24 @@ export class Dispatch implements Sink, Watcher {
       const pool = new Pool(concurrency, this.#turns, work, (n) => { this.#backend.want(name, n) })
       this.pools.set(name, pool)
       pool.announce()
+    }
+  }
+
+  /** Attempts alive or about to start, without those whose verdict was given. */
+  get busy (): number {
+    let busy = 0
+    for (const pool of this.pools.values()) busy += pool.busy
+    return busy
+  }
+
+  /** Starts nothing more, for good. What had no slot yet goes back, or is cancelled. */
+  stop (): void {
+    for (const pool of this.pools.values()) {
+      for (const attempt of pool.stop()) {
+        const { outcome } = this.runner.unfinished(attempt)
+        this.#observer.attemptEnded(attempt, outcome, 0)
+        this.#observer.guard('give back a job', () => this.#backend.settle(attempt, outcome))
+      }
     }
   }
 

@@ -2,7 +2,7 @@
  * Shutdown. The clock starts in `begin`; `finish` runs what may still run until `drainTimeout`, then aborts, waits
  * `abortGrace`, and gives back or names the rest. The deadline holds even where nobody gets to call `finish`.
  */
-import type { Awaitable, Backend } from '../backend.ts'
+import type { Awaitable, Backends } from '../backend.ts'
 import { LONGEST_TIMER, type Clock, type Timer } from '../clock.ts'
 import { describe } from '../describe.ts'
 import type { JobRecord, JobState } from '../job.ts'
@@ -17,7 +17,7 @@ const ALIVE: readonly JobState[] = ['pending', 'waiting', 'delayed', 'active']
 export class Drain {
   readonly #settings: Settings
   readonly #clock: Clock
-  readonly #backend: Backend
+  readonly #backends: Backends
   readonly #intake: Intake
   readonly #dispatch: Dispatch
   readonly #observer: Observer
@@ -32,10 +32,10 @@ export class Drain {
   /** Aborts when `drainTimeout` is over. */
   readonly #outOfTime = new AbortController()
 
-  constructor (settings: Settings, clock: Clock, parts: { backend: Backend, intake: Intake, dispatch: Dispatch, observer: Observer, changes: Changes }) {
+  constructor (settings: Settings, clock: Clock, parts: { backends: Backends, intake: Intake, dispatch: Dispatch, observer: Observer, changes: Changes }) {
     this.#settings = settings
     this.#clock = clock
-    this.#backend = parts.backend
+    this.#backends = parts.backends
     this.#intake = parts.intake
     this.#dispatch = parts.dispatch
     this.#observer = parts.observer
@@ -74,30 +74,36 @@ export class Drain {
   }
 
   async #windDown (): Promise<void> {
+    this.#backends.retire()
     const patience = { what: 'the drain', timeout: 0, signal: this.#outOfTime.signal }
     await this.#changes.until(patience, () => this.#isQuiet()).catch(() => {}) // out of time, or the store is gone
     if (this.#deadline !== undefined) this.#clock.clearTimer(this.#deadline)
-    for (const pool of this.#dispatch.pools.values()) pool.stop()
     try {
       // Read as they end: retention may forget them in the same turn.
-      const unwatch = this.#backend.watch(({ id, state }) => { if (state === 'cancelled') this.#cancelled.push(this.#backend.get(id)) })
+      const unwatch = this.#backends.volatile.watch(({ id, state }) => {
+        if (state === 'cancelled') this.#cancelled.push(this.#backends.volatile.get(id))
+      })
+      this.#dispatch.stop()
       await this.#stopBodies()
-      if (!this.#backend.durable) await this.#cancelTheRest()
+      await this.#cancelTheRest()
       unwatch()
       const cancelled: Array<JobRecord | undefined> = []
       for (const record of this.#cancelled) cancelled.push(await record)
       this.#name(cancelled)
-      await this.#backend.close()
+      await this.#backends.all.close()
     } catch (error) {
       this.#observer.storeFailed('close', describe(error))
     }
   }
 
-  /** Pending, waiting and active jobs are waited for; delayed and leaked ones, and paused queues, are not. */
+  /**
+   * What runs here is waited for; of what would be lost also pending and waiting jobs. Delayed and leaked ones, and
+   * paused queues, are not.
+   */
   async #isQuiet (): Promise<true | undefined> {
-    let busy = -this.#dispatch.runner.ignoring
-    for (const [name, counts] of Object.entries(await this.#backend.counts())) {
-      busy += counts.pending + counts.active + (this.#dispatch.pools.get(name)?.paused === true ? 0 : counts.waiting + counts.limited)
+    let busy = this.#dispatch.busy - this.#dispatch.runner.ignoring
+    for (const [name, counts] of Object.entries(await this.#backends.volatile.counts())) {
+      busy += counts.pending + (this.#dispatch.pools.get(name)?.paused === true ? 0 : counts.waiting + counts.limited)
     }
     return busy <= 0 ? true : undefined
   }
@@ -117,15 +123,16 @@ export class Drain {
 
   /** What a backend in memory still has is lost now: named below, not in a line of its own. */
   async #cancelTheRest (): Promise<void> {
-    for (const { id } of await this.#backend.list({ states: ALIVE, limit: Infinity })) {
-      if (await this.#backend.cancel(id, 'shutdown', 'the application is closing') === 'cancelled') this.#observer.totals.cancelled++
+    const { volatile } = this.#backends
+    for (const { id } of await volatile.list({ states: ALIVE, limit: Infinity })) {
+      if (await volatile.cancel(id, 'shutdown', 'the application is closing') === 'cancelled') this.#observer.totals.cancelled++
     }
   }
 
   /** The process ends at once. What is in memory is lost now too, and all that can be done is to name it. */
   nameLost (): void {
-    if (this.#backend.durable || this.#named) return
-    const alive = this.#backend.list({ states: ALIVE, limit: Infinity })
+    if (this.#named) return
+    const alive = this.#backends.volatile.list({ states: ALIVE, limit: Infinity })
     if (alive instanceof Promise) return
     this.#name([...this.#cancelled, ...alive.map((job) => ({ ...job, state: 'cancelled', reason: 'shutdown' }) as const)])
   }

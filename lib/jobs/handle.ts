@@ -1,4 +1,5 @@
 /** What adding a job returns. */
+import { errors } from '../errors.ts'
 import type { Control, FinishedOptions } from './control.ts'
 
 export interface JobHandle<Result = unknown> {
@@ -8,7 +9,11 @@ export interface JobHandle<Result = unknown> {
   readonly name: string
   /** Path of the status route; null when that route is off. */
   readonly statusUrl: string | null
-  /** Resolves when the backend has the job. */
+  /**
+   * Resolves when the backend has the job. On a durable backend a staged job is written when the reply is sent: a
+   * handler that awaits this before it answers waits for itself.
+   * @throws FST_BG_STORE_UNAVAILABLE; FST_BG_JOB_CANCELLED for a staged job that `when` refused before it was written
+   */
   readonly accepted: Promise<void>
   /**
    * Resolves to the job's result.
@@ -18,23 +23,31 @@ export interface JobHandle<Result = unknown> {
   finished (options?: FinishedOptions): Promise<Result>
 }
 
+/** How it goes for a job whose backend does not answer at once. */
+export interface Acceptance {
+  readonly accepted: Promise<void>
+  /** The job waits for its response, and is not in the store yet. */
+  readonly open: boolean
+}
+
 export class Handle implements JobHandle<never> {
   readonly id: string
   readonly name: string
   readonly #control: Control
-  readonly #accepted: Promise<void> | undefined
+  readonly #acceptance: Acceptance | undefined
 
-  constructor (control: Control, job: { id: string, name: string }, accepted: Promise<void> | undefined) {
+  constructor (control: Control, job: { id: string, name: string }, acceptance?: Acceptance) {
     this.id = job.id
     this.name = job.name
     this.#control = control
-    this.#accepted = accepted
+    this.#acceptance = acceptance
   }
 
   get statusUrl (): string | null { return this.#control.statusUrl(this.id) }
-  get accepted (): Promise<void> { return this.#accepted ?? Promise.resolve() }
+  get accepted (): Promise<void> { return this.#acceptance?.accepted ?? Promise.resolve() }
 
-  finished (options?: FinishedOptions): Promise<never> {
+  async finished (options?: FinishedOptions): Promise<never> {
+    if (this.#acceptance?.open === true) throw new errors.WouldDeadlock(this.id)
     return this.#control.finished(this.id, options) as Promise<never>
   }
 }

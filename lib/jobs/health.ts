@@ -1,5 +1,5 @@
 /** How the job system is doing. */
-import type { Backend } from '../backend.ts'
+import type { Backends } from '../backend.ts'
 import type { Incidents, Observer, Totals } from '../observe.ts'
 import type { Settings } from '../options.ts'
 import type { Intake } from './add.ts'
@@ -25,16 +25,16 @@ export interface Health {
 
 export class HealthCheck {
   readonly #settings: Settings
-  readonly #backend: Backend
+  readonly #backends: Backends
   readonly #control: Control
   readonly #intake: Intake
   readonly #dispatch: Dispatch
   readonly #drain: Drain
   readonly #observer: Observer
 
-  constructor (settings: Settings, parts: { backend: Backend, control: Control, intake: Intake, dispatch: Dispatch, drain: Drain, observer: Observer }) {
+  constructor (settings: Settings, parts: { backends: Backends, control: Control, intake: Intake, dispatch: Dispatch, drain: Drain, observer: Observer }) {
     this.#settings = settings
-    this.#backend = parts.backend
+    this.#backends = parts.backends
     this.#control = parts.control
     this.#intake = parts.intake
     this.#dispatch = parts.dispatch
@@ -43,7 +43,7 @@ export class HealthCheck {
   }
 
   async read (eventLoopDelayMs: number): Promise<Health> {
-    const { name, durable } = this.#backend
+    const { name, durable } = this.#backends.of('default', false)
     const health: Health = {
       status: 'ok',
       queues: {},
@@ -55,7 +55,7 @@ export class HealthCheck {
       backend: { name, durable }
     }
     try {
-      for (const counts of Object.values(await this.#backend.counts())) {
+      for (const counts of Object.values(await this.#backends.all.counts())) {
         health.oldestWaitingMs = Math.max(health.oldestWaitingMs, counts.oldestWaitingMs)
       }
       health.queues = await this.#control.counts()
@@ -72,6 +72,6 @@ export class HealthCheck {
     if (queues.some((queue) => this.#intake.isOverloaded(queue))) return 'overloaded'
     const { maxAge, maxDead } = this.#settings.health
     const dead = Object.values(health.queues).reduce((sum, queue) => sum + queue.failed, 0)
-    return health.leaked > 0 || health.oldestWaitingMs > maxAge || dead > maxDead ? 'degraded' : 'ok'
+    return this.#backends.all.unreachable === true || health.leaked > 0 || health.oldestWaitingMs > maxAge || dead > maxDead ? 'degraded' : 'ok'
   }
 }

@@ -41,6 +41,7 @@ export class Pool<Ran> {
   }
 
   get paused (): boolean { return this.#paused }
+  get busy (): number { return this.#inbox.length + this.#running - this.#held }
 
   /** Called at the beginning of a turn of the loop, or from a slot that has ended. */
   accept (attempts: readonly Attempt[]): void {
@@ -86,10 +87,11 @@ export class Pool<Ran> {
     this.announce()
   }
 
-  /** For good. */
-  stop (): void {
+  /** For good. Answers the attempts that have no slot yet. */
+  stop (): Attempt[] {
     this.#stopped = true
     this.announce()
+    return this.#inbox.splice(0)
   }
 
   announce (): void {

@@ -2,7 +2,7 @@
 import AjvCompiler from '@fastify/ajv-compiler'
 import type { AnySchema } from 'ajv'
 import type { FastifyInstance, FastifySchemaCompiler } from 'fastify'
-import { assertPolicySupported, assertSupported, type Backend } from '../backend.ts'
+import { assertPolicySupported, assertSupported, type Backends } from '../backend.ts'
 import * as check from '../check.ts'
 import { describe, peek } from '../describe.ts'
 import { errors } from '../errors.ts'
@@ -76,13 +76,13 @@ export class Registry {
    * Compiles the payload schemas; no task can be defined afterwards.
    * @throws FST_BG_BAD_SCHEMA, FST_BG_NOT_SUPPORTED
    */
-  close (backend: Backend): void {
+  close (backends: Backends): void {
     this.#closed = true
     for (const [name, { limiter }] of this.queues) {
-      if (limiter !== undefined) assertSupported(backend, 'limiter', `the limiter of queue "${name}"`)
+      if (limiter !== undefined) assertSupported(backends.of(name, false), 'limiter', `the limiter of queue "${name}"`)
     }
     for (const task of this.#tasks.values()) {
-      assertPolicySupported(backend, task.policy)
+      assertPolicySupported(backends.of(task.policy.queue, false), task.policy)
       if (task.schema === undefined) continue
       try {
         task.validate = compile(task)

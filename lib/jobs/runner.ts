@@ -9,7 +9,7 @@ import type { FastifyInstance } from 'fastify'
 import type { Clock } from '../clock.ts'
 import { Deadlines, type Deadline } from '../deadlines.ts'
 import { JobAbortedError, type AbortKind } from '../errors.ts'
-import type { Attempt, JobContext, Local, Outcome } from '../job.ts'
+import type { Attempt, JobContext, Local, NewJob, Outcome } from '../job.ts'
 import { copyAsJson, type Json } from '../json.ts'
 import type { Observer } from '../observe.ts'
 import { abortSignalOf, AttemptContext, factsOf, type Stage } from './context.ts'
@@ -37,8 +37,8 @@ export interface RunnerSettings {
   readonly observer: Observer
   readonly abortGrace: number
   readonly maxResultBytes: number
-  /** The backend keeps jobs over a shutdown: they are given back, not cancelled. */
-  readonly durable: boolean
+  /** Whether the backend keeps the job over a shutdown: it is given back, not cancelled. */
+  readonly durable: (job: NewJob) => boolean
 }
 
 /** A body still alive after so many times its timeout is given up. */
@@ -169,7 +169,7 @@ export class Runner {
   /** Judges every body that is still alive; for the end of a shutdown. */
   giveUpAll (): void {
     for (const running of this.#alive.values()) {
-      if (!running.givenUp) this.#giveUp(running, running.aborted?.kind === 'cancel' ? this.#judgeAborted(running) : this.#unfinished)
+      if (!running.givenUp) this.#giveUp(running, running.aborted?.kind === 'cancel' ? this.#judgeAborted(running) : this.unfinished(running.attempt))
     }
     this.#deadlines.close()
   }
@@ -187,15 +187,15 @@ export class Runner {
   }
 
   /** Of an attempt that a shutdown cut off: a durable backend takes its job back. */
-  get #unfinished (): Judged {
-    return { outcome: this.settings.durable ? { kind: 'released', delay: 0 } : { kind: 'cancelled', reason: 'shutdown' } }
+  unfinished ({ job }: Attempt): Judged {
+    return { outcome: this.settings.durable(job) ? { kind: 'released', delay: 0 } : { kind: 'cancelled', reason: 'shutdown' } }
   }
 
   #judgeAborted (running: Running): Judged {
     const { attempt } = running
     switch (running.aborted?.kind) {
       case 'shutdown':
-        return this.#unfinished
+        return this.unfinished(attempt)
       case 'timeout':
         return { ...afterTimeout(attempt.job.policy, factsOf(attempt), this.settings.clock.random), thrown: running.reason }
       default:
