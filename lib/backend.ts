@@ -147,7 +147,7 @@ export interface Backend {
   counts (): Awaitable<Record<string, QueueCounts>>
   /** Cheap and at once; for the limits of the waiting room. */
   load (queue: string): Load
-  /** Calls the listener at each change of state, before an ended job can be forgotten. Answers how to stop. */
+  /** Calls the listener at each change of state, before an ended job can be forgotten. The change is to be read in the call. Answers how to stop. */
   watch (listener: (change: Change) => void): () => void
   close (): Awaitable<void>
 }

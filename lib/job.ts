@@ -109,7 +109,10 @@ export interface NewJob {
   readonly createdAt: number
   readonly requestId: string | null
   readonly policy: Policy
-  readonly local: Local | undefined
+  /** Emptied by the backend when the job ends. */
+  local: Local | undefined
+  /** Rises with the ids, for jobs made in this process. */
+  readonly order: number
 }
 
 /** Ms from its making until a job may start. */

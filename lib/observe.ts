@@ -43,33 +43,33 @@ export class Observer {
   readonly #log: Logger
   readonly #often: Throttle
 
-  /** Without a logger, Fastify gives one whose methods are all the same empty function. */
-  readonly #deaf: boolean
+  /** False without a logger: Fastify gives one then whose methods are all the same empty function. */
+  readonly heard: boolean
 
   constructor (log: Logger, clock: Clock) {
     this.#log = harmless(log)
-    this.#deaf = log.info === log.error
+    this.heard = log.info !== log.error
     this.#often = new Throttle(clock)
   }
 
-  attemptEnded (attempt: Attempt, outcome: Outcome, durationMs: number): void {
-    const { job } = attempt
+  /** `body` tells how long it has lived, and is asked only when there is somebody to tell it to. */
+  attemptEnded (attempt: Attempt, outcome: Outcome, body: { readonly aliveMs: number }): void {
     switch (outcome.kind) {
       case 'completed':
         this.totals.completed++
-        if (this.#log.isLevelEnabled?.('info') === false || this.#deaf) return
-        return this.#log.info({ ...attemptFields(attempt, durationMs), resultOmitted: outcome.resultOmitted }, 'job completed')
+        if (!this.#hears('info')) return
+        return this.#log.info({ ...attemptFields(attempt, body.aliveMs), resultOmitted: outcome.resultOmitted }, 'job completed')
       case 'retry':
         this.totals.failedAttempts++
-        return this.#log.warn({ ...attemptFields(attempt, durationMs), err: outcome.error, retryInMs: Math.round(outcome.delay) }, 'attempt failed, the job will be retried')
+        return this.#log.warn({ ...attemptFields(attempt, body.aliveMs), err: outcome.error, retryInMs: Math.round(outcome.delay) }, 'attempt failed, the job will be retried')
       case 'dead':
         this.totals.failedAttempts++
         this.totals.deadLettered++
-        return this.#log.error({ ...attemptFields(attempt, durationMs), err: outcome.error, failure: outcome.failure }, 'job failed')
+        return this.#log.error({ ...attemptFields(attempt, body.aliveMs), err: outcome.error, failure: outcome.failure }, 'job failed')
       case 'cancelled':
-        return this.cancelled(job, outcome.reason)
+        return this.cancelled(attempt.job, outcome.reason)
       case 'released':
-        return this.#log.info(attemptFields(attempt, durationMs), 'job given back')
+        return this.#log.info(attemptFields(attempt, body.aliveMs), 'job given back')
     }
   }
 
@@ -161,6 +161,10 @@ export class Observer {
     for (const job of jobs) tasks[job.name] = (tasks[job.name] ?? 0) + 1
     const named = jobs.slice(0, NAMED).map((job) => ({ jobId: job.id, task: job.name, state: job.state }))
     this.#log.warn({ count: jobs.length, tasks, jobs: named }, 'shutdown left jobs undone')
+  }
+
+  #hears (level: string): boolean {
+    return this.heard && this.#log.isLevelEnabled?.(level) !== false
   }
 
   close (): void {

@@ -291,9 +291,17 @@ test('a cleared heap knows none of its items', async (t) => {
 
 // Ids
 
+function createTexts (): (now: number) => string {
+  const ids = createIds()
+  return (now) => {
+    const count = ids.count(now)
+    return ids.text(count, ids.stamp)
+  }
+}
+
 test('an id is a UUID of version 7 that carries its millisecond', async (t) => {
   const clock = new TestClock()
-  const ids = createIds()
+  const ids = createTexts()
   const next = (): string => ids(clock.now())
   for (let n = 0; n < 100; n++) {
     const id = next()
@@ -306,7 +314,7 @@ test('an id is a UUID of version 7 that carries its millisecond', async (t) => {
 
 test('ids rise within a millisecond, and when the wall clock goes back', async (t) => {
   const clock = new TestClock()
-  const ids = createIds()
+  const ids = createTexts()
   const next = (): string => ids(clock.now())
   let last = ''
   let falls = 0
@@ -321,7 +329,7 @@ test('ids rise within a millisecond, and when the wall clock goes back', async (
 
 test('ids rise by a clock that tells fractions of a millisecond', async (t) => {
   const clock = new TestClock()
-  const ids = createIds()
+  const ids = createTexts()
   const next = (): string => ids(clock.now())
   let last = ''
   let falls = 0
@@ -335,7 +343,7 @@ test('ids rise by a clock that tells fractions of a millisecond', async (t) => {
 })
 
 test('a million ids are a million', async (t) => {
-  const next = createIds()
+  const next = createTexts()
   const seen = new Set<string>()
   for (let n = 0; n < 1e6; n++) seen.add(next(systemClock.now()))
   t.equal(seen.size, 1e6)
@@ -343,13 +351,13 @@ test('a million ids are a million', async (t) => {
 
 test('the random part of an id differs from id to id and from process to process', async (t) => {
   const clock = new TestClock()
-  const [one, other] = [createIds(), createIds()]
+  const [one, other] = [createTexts(), createTexts()]
   const tails = new Set(Array.from({ length: 2_000 }, (_, i) => (i % 2 === 0 ? one : other)(clock.now()).slice(19)))
   t.equal(tails.size, 2_000)
 })
 
 test('only a text of the right shape is an id', async (t) => {
-  const id = createIds()(systemClock.now())
+  const id = createTexts()(systemClock.now())
   for (const not of [undefined, null, 7, {}, [id], '', `${id} `, `${id}\n`, id.toUpperCase(), id.slice(1), `${id.slice(0, 14)}4${id.slice(15)}`, '__proto__']) {
     t.notOk(isId(not))
   }
@@ -363,6 +371,26 @@ test('a copy follows the rules of JSON', async (t) => {
   })
   t.strictSame(copied?.value, { date: '1970-01-01T00:00:00.000Z', nan: null, list: [null, null, 0], map: {}, nested: 'short' })
   t.equal(copyAsJson('é€')?.bytes, 7, 'bytes are those of UTF-8')
+})
+
+test('whatever the value, its copy and its length are those of its JSON text', async (t) => {
+  const anything = fc.anything({ withDate: true, withNullPrototype: true, withSparseArray: true, withObjectString: true, withBoxedValues: true, withMap: true, withTypedArray: true })
+  fc.assert(fc.property(fc.oneof(anything, fc.jsonValue(), fc.string({ unit: 'binary' })), (value) => {
+    const text = JSON.stringify(value) as string | undefined
+    const copied = copyAsJson(value)
+    if (text === undefined) return copied === undefined
+    return JSON.stringify(copied?.value) === text && copied?.bytes === Buffer.byteLength(text)
+  }), { numRuns: 2_000 })
+  t.pass('held')
+})
+
+test('a copy takes members that JSON takes, and no others', async (t) => {
+  class Named { own = 1; get inherited () { return 2 } }
+  const hidden = Object.defineProperty({ seen: 1 }, 'hidden', { value: 2, enumerable: false })
+  const converted = Object.defineProperty({ seen: 1 }, 'toJSON', { value: () => 'by itself', enumerable: false })
+  for (const value of [new Named(), hidden, converted, { [Symbol('s')]: 1 }, new Proxy({ a: [1] }, {}), Array(20_000).fill(0), Object.assign([1], { toJSON: () => 7 })]) {
+    t.strictSame(copyAsJson(value), { value: JSON.parse(JSON.stringify(value)), bytes: JSON.stringify(value).length })
+  }
 })
 
 test('what has no JSON form gives no copy, or throws', async (t) => {
@@ -616,7 +644,7 @@ test('instants are read as ms since the epoch', async (t) => {
 // Errors and states
 
 test('errors carry their code and status', async (t) => {
-  const statuses = { QueueFull: 503, Closing: 503, JobNotFound: 404 } as Record<string, number>
+  const statuses = { QueueFull: 503, Closing: 503, StoreUnavailable: 503, JobNotFound: 404 } as Record<string, number>
   for (const [name, Made] of Object.entries(errors)) {
     const error = new (Made as new (...args: unknown[]) => Error & { code: string, statusCode: number })('a', 'b', 'c')
     t.match(error.code, /^FST_BG_[A-Z_]+$/)

@@ -6,12 +6,12 @@ import * as check from '../check.ts'
 import type { Clock } from '../clock.ts'
 import { describe, peek } from '../describe.ts'
 import { errors } from '../errors.ts'
-import { createIds } from '../id.ts'
 import type { JobContext, NewJob, Policy } from '../job.ts'
 import { resolvePolicy, type JobOptions } from '../job-options.ts'
 import type { Json } from '../json.ts'
 import type { Observer } from '../observe.ts'
 import type { Settings } from '../options.ts'
+import { MadeJob } from './made.ts'
 import { takePayload, type Registry } from './registry.ts'
 
 type Run = (context: JobContext) => unknown
@@ -22,7 +22,6 @@ export class Intake {
   readonly #backends: Backends
   readonly #clock: Clock
   readonly #observer: Observer
-  readonly #nextId: (now: number) => string
   /** Monotonic ms of the last refusal for want of room, by queue. */
   readonly #refusals = new Map<string, number>()
   #state: 'booting' | 'open' | 'closed' = 'booting'
@@ -33,14 +32,13 @@ export class Intake {
     this.#backends = backends
     this.#clock = clock
     this.#observer = observer
-    this.#nextId = createIds()
   }
 
   open (): void { this.#state = 'open' }
   close (): void { this.#state = 'closed' }
 
-  /** A job from `(fn, options)` or `(taskOrName, payload, options)`, as the arguments say. It has no room yet. */
-  prepare (target: unknown, second: unknown, third: unknown, app: FastifyInstance, requestId: string | null): NewJob {
+  /** A job from `(fn, options)` or `(taskOrName, payload, options)`, as the arguments say. It has no room yet, and no id. */
+  prepare (target: unknown, second: unknown, third: unknown, app: FastifyInstance, requestId: string | null): MadeJob {
     if (this.#state === 'booting') throw new errors.NotReady('adding a job')
     if (this.#state === 'closed') throw new errors.Closing()
     if (typeof target !== 'function') return this.#task(target, second, third as JobOptions | undefined, app, requestId)
@@ -50,19 +48,20 @@ export class Intake {
   }
 
   /**
-   * Room for a job.
+   * Room for a job, and its id. To be handed to the backend at once.
    * @throws FST_BG_QUEUE_FULL
    */
-  admit (job: NewJob): void {
+  admit (job: MadeJob): void {
     const full = this.#fullness(job.queue, 1, job.bytes)
     if (full !== undefined) this.#refuse(job.queue, job.name, 1, full)
+    job.admit(this.#clock.now())
   }
 
   /**
    * Room for the jobs of one call, all or none.
    * @throws FST_BG_QUEUE_FULL
    */
-  admitAll (jobs: readonly NewJob[]): void {
+  admitAll (jobs: readonly MadeJob[]): void {
     const asked = new Map<string, { jobs: number, bytes: number }>()
     for (const job of jobs) {
       const sum = asked.get(job.queue) ?? { jobs: 0, bytes: 0 }
@@ -72,6 +71,8 @@ export class Intake {
       const full = this.#fullness(queue, sum.jobs, sum.bytes)
       if (full !== undefined) this.#refuse(queue, 'a bulk of tasks', jobs.length, full)
     }
+    const now = this.#clock.now()
+    for (const job of jobs) job.admit(now)
   }
 
   /**
@@ -90,21 +91,19 @@ export class Intake {
     return this.#fullness(queue, 1, 1) !== undefined
   }
 
-  #task (target: unknown, payload: unknown, options: JobOptions | undefined, app: FastifyInstance, requestId: string | null): NewJob {
+  #task (target: unknown, payload: unknown, options: JobOptions | undefined, app: FastifyInstance, requestId: string | null): MadeJob {
     const task = this.#registry.get(target)
     const policy = resolvePolicy('options', task.policy, options)
     const { value, bytes } = takePayload(task, payload, this.#settings.maxPayloadBytes)
     return this.#make(task.name, value, bytes, policy, app, requestId, undefined)
   }
 
-  #make (name: string, payload: Json, bytes: number, policy: Policy, app: FastifyInstance, requestId: string | null, run: Run | undefined): NewJob {
-    const { queue } = policy
-    this.#registry.checkQueue(queue)
-    assertPolicySupported(this.#backends.of(queue, run !== undefined), policy)
+  #make (name: string, payload: Json, bytes: number, policy: Policy, app: FastifyInstance, requestId: string | null, run: Run | undefined): MadeJob {
+    this.#registry.checkQueue(policy.queue)
+    assertPolicySupported(this.#backends.of(policy.queue, run !== undefined), policy)
     const context = policy.callerContext ? new AsyncResource('BackgroundTask') : undefined
     const local = run === undefined && context === undefined ? undefined : { run, app, context }
-    const createdAt = this.#clock.now()
-    return { id: this.#nextId(createdAt), name, queue, payload, bytes, createdAt, requestId, policy, local }
+    return new MadeJob(name, payload, bytes, policy, requestId, local)
   }
 
   #unstored (jobs: readonly NewJob[], error: unknown, told: boolean): never {

@@ -87,8 +87,9 @@ export class Changes {
     }
   }
 
-  #tell ({ id, state }: Change): void {
-    if (isFinal(state)) for (const listener of this.#byId.get(id) ?? []) listener()
+  #tell (change: Change): void {
+    const { state } = change
+    if (this.#byId.size > 0 && isFinal(state)) for (const listener of this.#byId.get(change.id) ?? []) listener()
     if (isFinal(state) || state === 'delayed') this.nudge()
   }
 }

@@ -2,13 +2,14 @@
 import type { Backend, Backends, Incident, Sink } from '../backend.ts'
 import type { Clock } from '../clock.ts'
 import { errors, type AbortKind } from '../errors.ts'
-import type { Attempt, NewJob } from '../job.ts'
+import { describe } from '../describe.ts'
+import type { Attempt, NewJob, Outcome } from '../job.ts'
 import type { Json } from '../json.ts'
 import type { Observer } from '../observe.ts'
 import type { PoolSettings, Settings } from '../options.ts'
 import type { Changes } from './changes.ts'
 import type { Hooks } from './hooks.ts'
-import { Pool } from './pool.ts'
+import { Pool, type Work } from './pool.ts'
 import type { Registry } from './registry.ts'
 import type { Judged } from './retry.ts'
 import { Runner, type Running, type Watcher } from './runner.ts'
@@ -16,9 +17,10 @@ import { Turns } from './turns.ts'
 
 /** Ms until a job whose task is not defined here is offered again. */
 const PARKED = 60_000
+const STORE = 'store the end of an attempt'
 
-export class Dispatch implements Sink, Watcher {
-  readonly pools = new Map<string, Pool<Running | undefined>>()
+export class Dispatch implements Sink, Watcher, Work<Running> {
+  readonly pools = new Map<string, Pool<Running>>()
   readonly runner: Runner
   readonly #backend: Backend
   readonly #registry: Registry
@@ -44,13 +46,9 @@ export class Dispatch implements Sink, Watcher {
 
   /** Opens a pool for each queue, and asks the backend for work. */
   open (queues: ReadonlyMap<string, PoolSettings>): void {
-    const work = {
-      run: (attempt: Attempt) => this.#run(attempt),
-      ended: (running: Running | undefined) => { if (running !== undefined) this.#ended(running) }
-    }
     for (const [name, { concurrency, limiter }] of queues) {
       if (limiter !== undefined) this.#limited.add(name)
-      const pool = new Pool(concurrency, this.#turns, work, (n) => { this.#backend.want(name, n) })
+      const pool = new Pool(concurrency, this.#turns, this, (n) => { this.#backend.want(name, n) })
       this.pools.set(name, pool)
       pool.announce()
     }
@@ -68,8 +66,8 @@ export class Dispatch implements Sink, Watcher {
     for (const pool of this.pools.values()) {
       for (const attempt of pool.stop()) {
         const { outcome } = this.runner.unfinished(attempt)
-        this.#observer.attemptEnded(attempt, outcome, 0)
-        this.#observer.guard('give back a job', () => this.#backend.settle(attempt, outcome))
+        this.#observer.attemptEnded(attempt, outcome, { aliveMs: 0 })
+        this.#store(attempt, outcome)
       }
     }
   }
@@ -110,20 +108,22 @@ export class Dispatch implements Sink, Watcher {
     this.#settle(running, judged)
   }
 
-  #run (attempt: Attempt): Promise<Running | undefined> {
-    const task = this.#registry.find(attempt.job.name)
-    if (this.#limited.has(attempt.job.queue)) this.#observer.guard('note a start', () => this.#backend.note(attempt, { started: true }))
-    const owner = task?.app ?? attempt.job.local?.app
-    if (owner !== undefined) {
-      this.#hooks.call('onTaskStart', owner, attempt)
-      return this.runner.run(attempt, task)
+  begin (attempt: Attempt, now: number): Running | undefined {
+    const { job } = attempt
+    const task = this.#registry.find(job.name)
+    if (this.#limited.has(job.queue)) this.#observer.guard('note a start', () => this.#backend.note(attempt, { started: true }))
+    const owner = task?.app ?? job.local?.app
+    if (owner === undefined) {
+      this.#observer.parked(job, PARKED)
+      this.#store(attempt, { kind: 'released', delay: PARKED })
+      return undefined
     }
-    this.#observer.parked(attempt.job, PARKED)
-    this.#observer.guard('give back a job', () => this.#backend.settle(attempt, { kind: 'released', delay: PARKED }))
-    return Promise.resolve(undefined)
+    this.#hooks.call('onTaskStart', owner, attempt)
+    return this.runner.begin(attempt, owner, task, now)
   }
 
-  #ended (running: Running): void {
+  ended (running: Running, threw: boolean, value: unknown): void {
+    this.runner.finish(running, threw, value)
     if (running.givenUp) {
       this.#observer.returned(running.attempt, running.aliveMs)
       this.#pool(running.attempt).unhold()
@@ -136,14 +136,24 @@ export class Dispatch implements Sink, Watcher {
   #settle (running: Running, { outcome, policyError, thrown }: Judged): void {
     const { attempt, app } = running
     if (policyError !== undefined) this.#observer.policyFailed(policyError.option, policyError.error, attempt.job)
-    this.#observer.attemptEnded(attempt, outcome, running.aliveMs)
-    this.#observer.guard('store the end of an attempt', () => this.#backend.settle(attempt, outcome))
+    this.#observer.attemptEnded(attempt, outcome, running)
+    this.#store(attempt, outcome)
     if (outcome.kind === 'completed') this.#hooks.call('onTaskEnd', app, attempt, outcome.result)
     if (outcome.kind === 'retry' || outcome.kind === 'dead') this.#hooks.call('onTaskError', app, attempt, thrown)
     if (outcome.kind === 'dead') this.#hooks.call('onTaskDead', app, attempt, thrown, outcome.failure)
   }
 
-  #pool (attempt: Attempt): Pool<Running | undefined> {
-    return this.pools.get(attempt.job.queue) as Pool<Running | undefined>
+  /** `observer.guard` without its closures: this happens for every attempt. */
+  #store (attempt: Attempt, outcome: Outcome): void {
+    try {
+      const stored = this.#backend.settle(attempt, outcome)
+      if (stored !== undefined) stored.catch((error: unknown) => { this.#observer.storeFailed(STORE, describe(error)) })
+    } catch (error) {
+      this.#observer.storeFailed(STORE, describe(error))
+    }
+  }
+
+  #pool (attempt: Attempt): Pool<Running> {
+    return this.pools.get(attempt.job.queue) as Pool<Running>
   }
 }

@@ -1,5 +1,6 @@
 /** What adding a job returns. */
 import { errors } from '../errors.ts'
+import type { NewJob } from '../job.ts'
 import type { Control, FinishedOptions } from './control.ts'
 
 export interface JobHandle<Result = unknown> {
@@ -31,18 +32,18 @@ export interface Acceptance {
 }
 
 export class Handle implements JobHandle<never> {
-  readonly id: string
-  readonly name: string
   readonly #control: Control
+  readonly #job: Pick<NewJob, 'id' | 'name'>
   readonly #acceptance: Acceptance | undefined
 
-  constructor (control: Control, job: { id: string, name: string }, acceptance?: Acceptance) {
-    this.id = job.id
-    this.name = job.name
+  constructor (control: Control, job: Pick<NewJob, 'id' | 'name'>, acceptance?: Acceptance) {
     this.#control = control
+    this.#job = job
     this.#acceptance = acceptance
   }
 
+  get id (): string { return this.#job.id }
+  get name (): string { return this.#job.name }
   get statusUrl (): string | null { return this.#control.statusUrl(this.id) }
   get accepted (): Promise<void> { return this.#acceptance?.accepted ?? Promise.resolve() }
 

@@ -7,19 +7,19 @@ import PQueue from 'p-queue'
 import type { Attempt } from '../job.ts'
 import type { Turns } from './turns.ts'
 
-/** What a slot does with an attempt. */
-export interface Work<Ran> {
-  /** Resolves when the body has settled, and never rejects. */
-  run (attempt: Attempt): Promise<Ran>
-  /** Called when the slot is free again; brings the next attempt. Must not throw. */
-  ended (ran: Ran): void
+/** What a slot does with an attempt. Neither must throw. */
+export interface Work<Run extends { readonly body: unknown }> {
+  /** Starts the attempt; `now` on the monotonic clock. Its body may be a promise, that of a task or of anybody; `undefined`: there is nothing to run. */
+  begin (attempt: Attempt, now: number): Run | undefined
+  /** The body has settled, and the slot is free again; brings the next attempt. */
+  ended (run: Run, threw: boolean, value: unknown): void
 }
 
-export class Pool<Ran> {
+export class Pool<Run extends { readonly body: unknown }> {
   readonly concurrency: number
   readonly #slots: PQueue
   readonly #inbox: Attempt[] = []
-  readonly #work: Work<Ran>
+  readonly #work: Work<Run>
   readonly #turns: Turns
   readonly #want: (n: number) => void
   /** Slots start here, so that no job sees the async context of whoever happened to wake them. */
@@ -32,7 +32,7 @@ export class Pool<Ran> {
   #paused = false
   #stopped = false
 
-  constructor (concurrency: number, turns: Turns, work: Work<Ran>, want: (n: number) => void) {
+  constructor (concurrency: number, turns: Turns, work: Work<Run>, want: (n: number) => void) {
     this.concurrency = concurrency
     this.#slots = new PQueue({ concurrency })
     this.#turns = turns
@@ -59,9 +59,17 @@ export class Pool<Ran> {
       const attempt = this.#inbox.shift()
       if (attempt === undefined) break
       this.#running++
-      const ran = await this.#work.run(attempt)
+      const run = this.#work.begin(attempt, this.#turns.now)
+      let threw = false
+      let value: unknown
+      try {
+        value = await run?.body
+      } catch (thrown) {
+        threw = true
+        value = thrown
+      }
       this.#running--
-      this.#work.ended(ran)
+      if (run !== undefined) this.#work.ended(run, threw, value)
     }
     this.#open--
   }

@@ -47,7 +47,6 @@ const GIVE_UP_AFTER = 10
 export class Running implements Deadline, Stage {
   readonly attempt: Attempt
   readonly app: FastifyInstance
-  readonly maxBytes: number
   readonly begun: number
   readonly context: AttemptContext
   readonly #runner: Runner
@@ -59,15 +58,20 @@ export class Running implements Deadline, Stage {
   givenUp = false
   due = 0
   place = -1
+  /** Index among those that are alive. Written by the runner alone. */
+  at = -1
+  /** What the code returned: a promise, that of a task or of anybody, or a value. */
+  body: unknown
 
-  constructor (runner: Runner, attempt: Attempt, app: FastifyInstance) {
+  constructor (runner: Runner, attempt: Attempt, app: FastifyInstance, begun: number) {
     this.#runner = runner
     this.attempt = attempt
     this.app = app
-    this.maxBytes = runner.settings.maxResultBytes
-    this.begun = runner.settings.clock.monotonic()
+    this.begun = begun
     this.context = new AttemptContext(this)
   }
+
+  get maxBytes (): number { return this.#runner.settings.maxResultBytes }
 
   /** The `reason` of the signal. */
   get reason (): JobAbortedError | undefined {
@@ -84,7 +88,8 @@ export class Running implements Deadline, Stage {
 export class Runner {
   readonly settings: RunnerSettings
   readonly watcher: Watcher
-  readonly #alive = new Map<Attempt, Running>()
+  /** An array, not a Map by attempt, which costs more than the rest of the bookkeeping; few are ever looked for. */
+  readonly #alive: Running[] = []
   /** Attempts whose jobs were cancelled: before their body began, while it ran, or when it had just ended. */
   readonly #cancelled = new WeakSet<Attempt>()
   readonly #deadlines: Deadlines<Running>
@@ -104,53 +109,69 @@ export class Runner {
   /** Of these, the ones whose job is still active. */
   get ignoring (): number {
     let ignoring = 0
-    for (const running of this.#alive.values()) if (running.leaked && !running.givenUp) ignoring++
+    for (const running of this.#alive) if (running.leaked && !running.givenUp) ignoring++
     return ignoring
   }
 
   /** Whether a body of this job is alive, also one whose verdict was given. */
   lives (id: string): boolean {
-    for (const { job } of this.#alive.keys()) if (job.id === id) return true
-    return false
+    return this.#alive.some(({ attempt }) => attempt.job.id === id)
   }
 
-  /** Runs the task, or the job's own inline work. Resolves when the body has settled. Never rejects. */
-  async run (attempt: Attempt, task: TaskWork | undefined): Promise<Running> {
-    const running = new Running(this, attempt, (task ?? attempt.job.local as Local).app)
-    const { timeout } = attempt.job.policy
+  /** Starts the task, or the job's own inline work. Never throws. */
+  begin (attempt: Attempt, app: FastifyInstance, task: TaskWork | undefined, now: number): Running {
+    const running = new Running(this, attempt, app, now)
     if (this.#stopped || this.#cancelled.has(attempt)) {
       running.aborted = { kind: this.#stopped ? 'shutdown' : 'cancel', detail: '' }
       running.judged = this.#judgeAborted(running)
       return running
     }
-    this.#alive.set(attempt, running)
-    if (timeout > 0) this.#deadlines.set(running, running.begun + timeout)
-    let judged: Judged
-    try {
-      const result = await asWorkOf(attempt, this.settings.observer, () => invoke(attempt, task, running.context))
-      judged = running.aborted === undefined ? { outcome: this.#completed(result) } : this.#judgeAborted(running)
-    } catch (thrown) {
-      judged = running.aborted === undefined
-        ? { ...afterThrow(thrown, attempt.job.policy, factsOf(attempt), this.settings.clock), thrown }
-        : this.#judgeAborted(running)
-    }
-    this.#deadlines.delete(running)
-    this.#alive.delete(attempt)
-    if (running.leaked) this.#leaked--
-    if (this.#alive.size === 0) this.#quiet?.()
-    running.judged ??= judged
+    running.at = this.#alive.push(running) - 1
+    const { timeout } = attempt.job.policy
+    if (timeout > 0) this.#deadlines.set(running, now + timeout)
+    running.body = invoke(running, task, this.settings.observer)
     return running
+  }
+
+  /** The body has settled. */
+  finish (running: Running, threw: boolean, value: unknown): void {
+    if (running.at === -1) return // it never began
+    this.#deadlines.delete(running)
+    this.#bury(running)
+    if (running.leaked) this.#leaked--
+    if (this.#alive.length === 0) this.#quiet?.()
+    running.judged ??= this.#judge(running, threw, value)
+  }
+
+  #judge (running: Running, threw: boolean, value: unknown): Judged {
+    if (running.aborted !== undefined) return this.#judgeAborted(running)
+    if (!threw) return { outcome: this.#completed(value) }
+    const { attempt } = running
+    return { ...afterThrow(value, attempt.job.policy, factsOf(attempt), this.settings.clock), thrown: value }
+  }
+
+  #bury (running: Running): void {
+    const last = this.#alive.pop() as Running
+    if (last !== running) {
+      this.#alive[running.at] = last
+      last.at = running.at
+    }
+    running.at = -1
   }
 
   /** The first cause wins; a later one changes nothing, except that a cancelled job is not retried. */
   abort (attempt: Attempt, kind: AbortKind, detail: string): void {
     if (kind === 'cancel') this.#cancelled.add(attempt)
-    const running = this.#alive.get(attempt)
-    if (running === undefined || running.aborted !== undefined) return
+    const running = this.#alive.find((each) => each.attempt === attempt)
+    if (running !== undefined) this.#abort(running, kind, detail)
+  }
+
+  #abort (running: Running, kind: AbortKind, detail: string): void {
+    if (running.aborted !== undefined) return
     running.aborted = { kind, detail }
     running.abortedAt = this.settings.clock.monotonic()
     this.#schedule(running)
-    asWorkOf(attempt, this.settings.observer, () => { abortSignalOf(running.context) })
+    asWorkOf(running.attempt, this.settings.observer, () => { abortSignalOf(running.context) })
   }
 
   /** The verdict as it is to be stored. A cancel that came after a timeout, or when the body had just ended, forbids a retry. */
@@ -162,13 +183,13 @@ export class Runner {
   stop (detail: string, quiet: () => void): void {
     this.#stopped = true
     this.#quiet = quiet
-    for (const attempt of this.#alive.keys()) this.abort(attempt, 'shutdown', detail)
-    if (this.#alive.size === 0) quiet()
+    for (const running of this.#alive) this.#abort(running, 'shutdown', detail)
+    if (this.#alive.length === 0) quiet()
   }
 
   /** Judges every body that is still alive; for the end of a shutdown. */
   giveUpAll (): void {
-    for (const running of this.#alive.values()) {
+    for (const running of this.#alive) {
       if (!running.givenUp) this.#giveUp(running, running.aborted?.kind === 'cancel' ? this.#judgeAborted(running) : this.unfinished(running.attempt))
     }
     this.#deadlines.close()
@@ -209,7 +230,7 @@ export class Runner {
     const { timeout } = running.attempt.job.policy
     if (running.aborted === undefined) {
       this.watcher.overdue(running.attempt)
-      this.abort(running.attempt, 'timeout', timeoutError(timeout).message)
+      this.#abort(running, 'timeout', timeoutError(timeout).message)
       return
     }
     if (!running.leaked && now >= running.abortedAt + this.settings.abortGrace) {
@@ -239,8 +260,18 @@ export class Runner {
   }
 }
 
-function invoke ({ job, payload }: Attempt, task: TaskWork | undefined, context: JobContext): unknown {
-  const work = task === undefined ? (job.local as Local).run as (context: JobContext) => unknown : () => task.run(payload, context)
+function invoke (running: Running, task: TaskWork | undefined, observer: Observer): unknown {
+  try {
+    return asWorkOf(running.attempt, observer, () => runInScope(running, task))
+  } catch (thrown) {
+    return Promise.reject(thrown)
+  }
+}
+
+function runInScope ({ attempt, context }: Running, task: TaskWork | undefined): unknown {
+  const { local } = attempt.job
   // A scope for each body: what it enters with `enterWith` stays in it, and does not reach the next job of the slot.
-  return (job.local?.context ?? new AsyncResource('BackgroundTask')).runInAsyncScope(work, undefined, context)
+  const scope = local?.context ?? new AsyncResource('BackgroundTask')
+  if (task !== undefined) return scope.runInAsyncScope(task.run, undefined, attempt.payload, context)
+  return scope.runInAsyncScope((local as Local).run as (context: JobContext) => unknown, undefined, context)
 }

@@ -6,7 +6,10 @@ const SLICE = 1
 
 export class Turns {
   readonly #clock: Clock
-  #began = 0
+  /** NaN: the slice begins when somebody first looks at it. */
+  #began = NaN
+  /** Monotonic ms of the last look. */
+  now = 0
   #next: Promise<void> | undefined
 
   constructor (clock: Clock) {
@@ -15,12 +18,15 @@ export class Turns {
 
   /** The caller knows that it stands at the beginning of a turn. */
   begin (): void {
-    this.#began = this.#clock.monotonic()
+    this.#began = NaN
   }
 
   /** Whether this turn's slice is used up; then wait for `next` and ask again. */
   get over (): boolean {
-    return this.#clock.monotonic() - this.#began > SLICE
+    this.now = this.#clock.monotonic()
+    // Not at the hop: to wake very many slots takes longer than a slice, and then none of them would ever run.
+    if (Number.isNaN(this.#began)) this.#began = this.now
+    return this.now - this.#began > SLICE
   }
 
   /** All who wait share one hop. */

@@ -15,7 +15,7 @@ export async function checkOwner (): Promise<void> {
   )
   backend.want('default', 1)
   const job: NewJob = {
-    id: 'a', name: 'task', queue: 'default', payload: null, bytes: 4, createdAt: clock.now(), requestId: null, policy: TASK_DEFAULTS, local: undefined
+    id: 'a', name: 'task', queue: 'default', payload: null, bytes: 4, createdAt: clock.now(), requestId: null, policy: TASK_DEFAULTS, local: undefined, order: 1
   }
   await backend.enqueue([job], false)
   await clock.settle()

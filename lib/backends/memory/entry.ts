@@ -1,32 +1,22 @@
 /** One job in memory: what it is, where it stands, and its place in the list of its state. */
+import type { Change } from '../../backend.ts'
 import type { Deadline } from '../../deadlines.ts'
 import { copyFacts, type ErrorFacts } from '../../describe.ts'
 import {
-  iso, startDelay,
-  type Attempt, type CancelReason, type DelayReason, type FailedAttempt, type Failure, type JobRecord, type JobState, type Local,
-  type NewJob, type OmittedResult, type Policy
+  isFinal, iso, startDelay,
+  type Attempt, type CancelReason, type DelayReason, type FailedAttempt, type Failure, type JobRecord, type JobState, type NewJob, type OmittedResult
 } from '../../job.ts'
 import { cloneJson, type Json } from '../../json.ts'
 import type { Linked } from './lists.ts'
-import type { Queue } from './queue.ts'
+import type { Queue, Standing } from './queue.ts'
 
 /** Failed attempts kept in a job's history. */
 const LONGEST_HISTORY = 20
 
-/** Copies what it is told of the job, so that a waiting job is one object. */
-export class Entry implements NewJob, Linked<Entry> {
-  readonly id: string
-  readonly name: string
-  readonly payload: Json
-  readonly bytes: number
-  readonly createdAt: number
-  readonly requestId: string | null
-  readonly policy: Policy
-  /** Let go when the job ends. */
-  local: Local | undefined
-
+export class Entry implements Linked<Entry>, Change {
+  readonly job: NewJob
   readonly home: Queue<Entry>
-  state: JobState = 'pending'
+  standing: Standing
   attemptsMade = 0
   /** Whether an attempt was ever delivered: from then on it takes no room in the waiting room. */
   started = false
@@ -35,31 +25,31 @@ export class Entry implements NewJob, Linked<Entry> {
   since: number
   /** Start of the last attempt; 0: none. */
   startedAt = 0
-  finishedAt = 0
   /** The running attempt. Only who holds this very object may settle the job. */
   attempt: EntryAttempt | undefined
   timing: Timing | undefined
+  result: Json | undefined
   ending: Ending | undefined
+  /** Place in the index. */
+  at = -1
   // The list of the state.
   previous: Entry | undefined
   next: Entry | undefined
 
   constructor (job: NewJob, home: Queue<Entry>, now: number) {
-    this.id = job.id
-    this.name = job.name
-    this.payload = job.payload
-    this.bytes = job.bytes
-    this.createdAt = job.createdAt
-    this.requestId = job.requestId
-    this.policy = job.policy
-    this.local = job.local
+    this.job = job
     this.home = home
+    this.standing = home.pending
     this.since = Math.floor(now)
+    const { ttl } = job.policy
     const delay = startDelay(job)
-    if (delay > 0 || job.policy.ttl > 0) this.timing = new Timing(this, now + delay, job.policy.ttl === 0 ? Infinity : now + job.policy.ttl)
+    if (delay > 0 || ttl > 0) this.timing = new Timing(this, now + delay, ttl === 0 ? Infinity : now + ttl)
   }
 
-  get queue (): string { return this.home.name }
+  get id (): string { return this.job.id }
+  get state (): JobState { return this.standing.state }
+  get order (): number { return this.job.order }
+  get priority (): number { return this.job.policy.priority }
 }
 
 /** Of a job that has to wait for a time, or must start before one. */
@@ -81,7 +71,7 @@ export class Timing implements Deadline {
 }
 
 export class EntryAttempt implements Attempt {
-  readonly job: Entry
+  readonly entry: Entry
   readonly number: number
   readonly waited: number
   /** Place of its start in the queue's limiter; −1 without one. */
@@ -89,22 +79,22 @@ export class EntryAttempt implements Attempt {
   begun = false
 
   constructor (entry: Entry, waited: number, granted: number) {
-    this.job = entry
+    this.entry = entry
     this.number = entry.attemptsMade
     this.waited = waited
     this.granted = granted
   }
 
-  get payload (): Json { return cloneJson(this.job.payload) }
+  get job (): NewJob { return this.entry.job }
+  get payload (): Json { return cloneJson(this.entry.job.payload) }
 }
 
-/** What a job tells beyond its state: most jobs never have one before they end. */
+/** What a job tells beyond its state and its result: most jobs never have one. */
 export interface Ending {
   progress: Json
   overdue: boolean
   /** False for inline work that was let go. */
   retryable: boolean
-  result?: Json
   resultOmitted?: OmittedResult
   error?: ErrorFacts
   failure?: Failure
@@ -126,21 +116,22 @@ export function remember (entry: Entry, error: ErrorFacts, wall: number): void {
 
 /** `offset`: wall − monotonic. `limitedUntil`: when the queue's limiter lets a waiting job start, if it is that which holds it. */
 export function toRecord (entry: Entry, offset: number, limitedUntil: number | undefined): JobRecord {
-  const { ending } = entry
+  const { job, state, ending } = entry
+  const stamp = (at: number): string => iso(Math.max(job.createdAt, at + offset))
   const record: JobRecord = {
-    id: entry.id,
-    name: entry.name,
-    queue: entry.queue,
-    state: entry.state,
+    id: job.id,
+    name: job.name,
+    queue: job.queue,
+    state,
     progress: ending === undefined ? null : cloneJson(ending.progress),
     attemptsMade: entry.attemptsMade,
-    attempts: entry.policy.attempts,
-    priority: entry.policy.priority,
-    createdAt: iso(entry.createdAt),
-    startedAt: entry.startedAt === 0 ? null : iso(Math.max(entry.createdAt, entry.startedAt + offset)),
-    finishedAt: entry.finishedAt === 0 ? null : iso(Math.max(entry.createdAt, entry.finishedAt + offset)),
-    requestId: entry.requestId,
-    payload: cloneJson(entry.payload)
+    attempts: job.policy.attempts,
+    priority: job.policy.priority,
+    createdAt: iso(job.createdAt),
+    startedAt: entry.startedAt === 0 ? null : stamp(entry.startedAt),
+    finishedAt: isFinal(state) ? stamp(entry.since) : null,
+    requestId: job.requestId,
+    payload: cloneJson(job.payload)
   }
   if (entry.state === 'delayed' && entry.timing !== undefined) {
     record.delayReason = entry.timing.delayReason
@@ -150,13 +141,13 @@ export function toRecord (entry: Entry, offset: number, limitedUntil: number | u
     record.delayReason = 'rate-limit'
     if (limitedUntil < Infinity) record.retryAt = iso(limitedUntil + offset)
   }
+  if (entry.result !== undefined) record.result = cloneJson(entry.result)
   return ending === undefined ? record : withEnding(record, ending)
 }
 
 function withEnding (record: JobRecord, ending: Ending): JobRecord {
-  const { progress: _progress, retryable: _retryable, overdue, result, error, history, ...plain } = ending
+  const { progress: _progress, retryable: _retryable, overdue, error, history, ...plain } = ending
   Object.assign(record, plain)
-  if (result !== undefined) record.result = cloneJson(result)
   if (overdue) record.overdue = true
   if (error !== undefined) record.error = copyFacts(error)
   if (history !== undefined) record.history = history.map((failed) => ({ ...failed, error: copyFacts(failed.error) }))

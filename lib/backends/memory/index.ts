@@ -69,7 +69,7 @@ class Memory implements Backend {
   }
 
   settle (attempt: Attempt, outcome: Outcome): void {
-    const { job: entry } = attempt as EntryAttempt
+    const { entry } = attempt as EntryAttempt
     if (entry.attempt !== attempt) return // its job has ended or moved on without it
     const now = this.clock.monotonic()
     entry.attempt = undefined
@@ -85,7 +85,7 @@ class Memory implements Backend {
     switch (outcome.kind) {
       case 'completed':
         if (entry.ending !== undefined) delete entry.ending.error
-        if (outcome.result !== undefined) endingOf(entry).result = outcome.result
+        entry.result = outcome.result
         if (outcome.resultOmitted !== undefined) endingOf(entry).resultOmitted = outcome.resultOmitted
         return this.#jobs.end(entry, 'completed', now)
       case 'retry':
@@ -106,7 +106,7 @@ class Memory implements Backend {
   }
 
   note (attempt: Attempt, note: Note): void {
-    const { job: entry } = attempt as EntryAttempt
+    const { entry } = attempt as EntryAttempt
     if ('started' in note) this.#jobs.started(attempt as EntryAttempt, this.clock.monotonic())
     else if (entry.attempt === attempt) Object.assign(endingOf(entry), note)
   }
@@ -155,10 +155,9 @@ class Memory implements Backend {
   list (query: JobQuery): JobRecord[] {
     this.#jobs.sweep()
     const found: JobRecord[] = []
-    for (const entry of this.#jobs.index.values()) {
+    for (const entry of this.#jobs.index.after(query.after)) {
       if (found.length >= query.limit) break
-      if (query.after !== undefined && entry.id <= query.after) continue
-      if (query.name !== undefined && entry.name !== query.name) continue
+      if (query.name !== undefined && entry.job.name !== query.name) continue
       if (query.states !== undefined && !query.states.includes(this.#shown(entry))) continue
       found.push(this.#record(entry))
     }

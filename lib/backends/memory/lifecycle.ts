@@ -7,14 +7,15 @@
 import type { BackendSettings, Change, Sink } from '../../backend.ts'
 import type { Clock } from '../../clock.ts'
 import { Deadlines } from '../../deadlines.ts'
-import { MOVES, type DelayReason, type FinalState, type JobState, type NewJob } from '../../job.ts'
+import type { DelayReason, FinalState, NewJob } from '../../job.ts'
+import { ById } from './by-id.ts'
 import { Entry, EntryAttempt, Timing, endingOf } from './entry.ts'
 import { Kept } from './lists.ts'
-import { Queue } from './queue.ts'
+import { Queue, type Standing } from './queue.ts'
 
 export class Lifecycle {
   /** In the order of making, which is the order of ids too. */
-  readonly index = new Map<string, Entry>()
+  readonly index = new ById<Entry>()
   readonly queues = new Map<string, Queue<Entry>>()
   readonly listeners = new Set<(change: Change) => void>()
   readonly #clock: Clock
@@ -33,7 +34,7 @@ export class Lifecycle {
     this.#done = new Kept(settings.retention.completed, (entry) => this.#drop(entry))
     this.#dead = new Kept(settings.retention.failed, (entry) => {
       this.#drop(entry)
-      sink.report({ kind: 'evicted', job: entry })
+      sink.report({ kind: 'evicted', job: entry.job })
     })
     for (const [name, queue] of settings.queues) this.queues.set(name, new Queue<Entry>(name, queue))
   }
@@ -48,10 +49,10 @@ export class Lifecycle {
   add (job: NewJob, now: number): Entry {
     const queue = this.queue(job.queue)
     const entry = new Entry(job, queue, now)
-    this.index.set(entry.id, entry)
+    this.index.add(entry)
     queue.load.jobs++
-    queue.load.bytes += entry.bytes
-    queue.states.pending++
+    queue.load.bytes += job.bytes
+    queue.pending.jobs++
     if (entry.timing !== undefined) this.#watchOver(entry, entry.timing)
     return entry
   }
@@ -74,12 +75,12 @@ export class Lifecycle {
     this.#leaveDelay(entry)
     if (entry.timing !== undefined) this.#deadlines.delete(entry.timing)
     this.#leaveRoom(entry)
-    if (entry.local !== undefined) {
-      if (entry.local.run !== undefined) endingOf(entry).retryable = false
-      entry.local = undefined
+    const { job } = entry
+    if (job.local !== undefined) {
+      if (state === 'failed' && job.local.run !== undefined) endingOf(entry).retryable = false
+      job.local = undefined
     }
-    entry.finishedAt = Math.floor(now)
-    this.#move(entry, state, now)
+    this.#move(entry, entry.home[state], now)
     this.#keeper(state).add(entry, now)
   }
 
@@ -88,7 +89,7 @@ export class Lifecycle {
     this.#dead.delete(entry)
     entry.attemptsMade = 0
     entry.startedAt = 0
-    entry.finishedAt = 0
+    entry.result = undefined
     const { history } = endingOf(entry)
     entry.ending = undefined
     if (history !== undefined) endingOf(entry).history = history
@@ -118,9 +119,9 @@ export class Lifecycle {
   }
 
   pump (queue: Queue<Entry>, now: number): void {
-    if (this.#closed || !queue.hungry || queue.states.waiting === 0) return
+    if (this.#closed || !queue.hungry || queue.waiting.jobs === 0) return
     const attempts: EntryAttempt[] = []
-    while (queue.hungry && queue.states.waiting > 0 && this.#mayStart(queue, now)) {
+    while (queue.hungry && queue.waiting.jobs > 0 && this.#mayStart(queue, now)) {
       attempts.push(this.#begin(queue.ready.shift() as Entry, now))
     }
     if (attempts.length > 0) this.#sink.deliver(attempts)
@@ -128,7 +129,7 @@ export class Lifecycle {
 
   /** A granted start has happened, or will never happen. */
   started (attempt: EntryAttempt, now: number): void {
-    const queue = attempt.job.home
+    const queue = attempt.entry.home
     if (queue.limiter === undefined || attempt.begun) return
     attempt.begun = true
     queue.limiter.started(attempt.granted, now)
@@ -157,31 +158,31 @@ export class Lifecycle {
     entry.startedAt = Math.floor(now)
     const attempt = new EntryAttempt(entry, waited, entry.home.limiter === undefined ? -1 : entry.home.limiter.grant())
     entry.attempt = attempt
-    this.#move(entry, 'active', now) // last: a listener may read or cancel the job
+    this.#move(entry, entry.home.active, now) // last: a listener may read or cancel the job
     return attempt
   }
 
   /** Every change of state passes here. */
-  #move (entry: Entry, state: JobState, now: number): void {
-    if (!MOVES[entry.state].includes(state)) throw new Error(`a ${entry.state} job cannot become ${state}`)
-    const { states } = entry.home
-    states[entry.state]--
-    states[state]++
-    entry.state = state
+  #move (entry: Entry, to: Standing, now: number): void {
+    const { standing } = entry
+    if (!standing.next.includes(to.state)) throw new Error(`a ${standing.state} job cannot become ${to.state}`)
+    standing.jobs--
+    to.jobs++
+    entry.standing = to
     entry.since = Math.floor(now)
-    for (const listener of this.listeners) listener({ id: entry.id, state })
+    for (const listener of this.listeners) listener(entry)
   }
 
   #delay (entry: Entry, timing: Timing, reason: DelayReason, now: number): void {
     timing.delayReason = reason
     if (reason !== 'delay') entry.home.retrying++
-    this.#move(entry, 'delayed', now)
+    this.#move(entry, entry.home.delayed, now)
     this.#watchOver(entry, timing)
   }
 
   #makeReady (entry: Entry, now: number): void {
     this.#leaveDelay(entry)
-    this.#move(entry, 'waiting', now)
+    this.#move(entry, entry.home.waiting, now)
     entry.home.ready.push(entry)
     if (entry.timing !== undefined) this.#watchOver(entry, entry.timing)
   }
@@ -208,9 +209,9 @@ export class Lifecycle {
   #expire (entry: Entry, now: number): void {
     const ending = endingOf(entry)
     ending.failure = 'expired'
-    ending.error = { name: 'ExpiredError', code: 'FST_BG_EXPIRED', message: `not started within its ttl of ${entry.policy.ttl} ms` }
+    ending.error = { name: 'ExpiredError', code: 'FST_BG_EXPIRED', message: `not started within its ttl of ${entry.job.policy.ttl} ms` }
     this.end(entry, 'failed', now)
-    this.#sink.report({ kind: 'expired', job: entry })
+    this.#sink.report({ kind: 'expired', job: entry.job })
   }
 
   /** Out of the waiting room, for good. */
@@ -219,7 +220,7 @@ export class Lifecycle {
     entry.started = true
     const { load } = entry.home
     load.jobs--
-    load.bytes -= entry.bytes
+    load.bytes -= entry.job.bytes
   }
 
   #keeper (state: FinalState): Kept<Entry> {
@@ -227,7 +228,7 @@ export class Lifecycle {
   }
 
   #drop (entry: Entry): void {
-    entry.home.states[entry.state]--
-    this.index.delete(entry.id)
+    entry.standing.jobs--
+    this.index.delete(entry)
   }
 }

@@ -7,7 +7,7 @@ export interface Linked<E> {
   next: E | undefined
   /** Monotonic ms at which it entered its state. */
   readonly since: number
-  readonly policy: { readonly priority: number }
+  readonly priority: number
 }
 
 export class LinkedList<E extends Linked<E>> {
@@ -51,9 +51,9 @@ export class ReadyQueue<E extends Linked<E>> {
   readonly #order = new Heap<Level<E>>((a, b) => a.priority > b.priority)
 
   push (entry: E): void {
-    let level = this.#levels.get(entry.policy.priority)
+    let level = this.#levels.get(entry.priority)
     if (level === undefined) {
-      level = new Level<E>(entry.policy.priority)
+      level = new Level<E>(entry.priority)
       this.#levels.set(level.priority, level)
     }
     if (level.size === 0) this.#order.set(level)
@@ -67,7 +67,7 @@ export class ReadyQueue<E extends Linked<E>> {
   }
 
   delete (entry: E): void {
-    const level = this.#levels.get(entry.policy.priority) as Level<E>
+    const level = this.#levels.get(entry.priority) as Level<E>
     level.delete(entry)
     if (level.size > 0) return
     this.#order.delete(level)

@@ -1,18 +1,34 @@
 /** A queue in memory: its waiting jobs in order, its numbers, its limiter. */
 import type { Load, QueueCounts, QueueSettings } from '../../backend.ts'
 import type { Deadline } from '../../deadlines.ts'
-import type { JobState } from '../../job.ts'
+import { MOVES, type JobState } from '../../job.ts'
 import { Limiter } from '../limiter.ts'
 import { ReadyQueue, type Linked } from './lists.ts'
+
+/** A state of a queue's jobs. A job points to the one it is in, which costs less than its name in a table of counts. */
+export class Standing {
+  readonly state: JobState
+  /** The legal moves from here. */
+  readonly next: readonly JobState[]
+  jobs = 0
+
+  constructor (state: JobState) {
+    this.state = state
+    this.next = MOVES[state]
+  }
+}
 
 export class Queue<E extends Linked<E>> implements Deadline {
   readonly name: string
   readonly ready = new ReadyQueue<E>()
   readonly limiter: Limiter | undefined
-  readonly states: Record<JobState, number> = {
-    pending: 0, waiting: 0, delayed: 0, 'waiting-children': 0, active: 0, completed: 0, failed: 0, cancelled: 0
-  }
-
+  readonly pending = new Standing('pending')
+  readonly waiting = new Standing('waiting')
+  readonly delayed = new Standing('delayed')
+  readonly active = new Standing('active')
+  readonly completed = new Standing('completed')
+  readonly failed = new Standing('failed')
+  readonly cancelled = new Standing('cancelled')
   /** Of the delayed: those that wait for a retry. */
   retrying = 0
   /** What never started. */
@@ -29,7 +45,7 @@ export class Queue<E extends Linked<E>> implements Deadline {
     this.limiter = limiter === undefined ? undefined : new Limiter(limiter)
   }
 
-  get hungry (): boolean { return this.states.active < this.want }
+  get hungry (): boolean { return this.active.jobs < this.want }
 
   /** When the limiter lets the next job start, if that is not now. */
   limitedUntil (now: number): number | undefined {
@@ -39,12 +55,15 @@ export class Queue<E extends Linked<E>> implements Deadline {
 
   /** Waiting jobs that the limiter holds back are shown as delayed. */
   counts (now: number): QueueCounts {
-    const { 'waiting-children': _, ...states } = this.states
-    const limited = this.limitedUntil(now) === undefined ? 0 : states.waiting
+    const limited = this.limitedUntil(now) === undefined ? 0 : this.waiting.jobs
     return {
-      ...states,
-      waiting: states.waiting - limited,
-      delayed: states.delayed + limited,
+      pending: this.pending.jobs,
+      waiting: this.waiting.jobs - limited,
+      delayed: this.delayed.jobs + limited,
+      active: this.active.jobs,
+      completed: this.completed.jobs,
+      failed: this.failed.jobs,
+      cancelled: this.cancelled.jobs,
       limited,
       retrying: this.retrying,
       oldestWaitingMs: Math.max(0, Math.round(now - Math.min(now, this.ready.oldest())))
