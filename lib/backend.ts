@@ -17,6 +17,7 @@
  * Answers may be values or promises: a backend in memory answers at once.
  */
 import type { Clock } from './clock.ts'
+import type { ErrorFacts } from './describe.ts'
 import { errors } from './errors.ts'
 import type { AbortKind } from './errors.ts'
 import type { Attempt, CancelReason, JobRecord, JobState, NewJob, Outcome, Policy } from './job.ts'
@@ -50,10 +51,19 @@ export type Incident =
   | { readonly kind: 'expired', readonly job: NewJob }
   /** A dead letter left because of `retention`. */
   | { readonly kind: 'evicted', readonly job: NewJob }
+  /** Its processes died too often while they ran it. */
+  | { readonly kind: 'stalled', readonly job: NewJob }
+  /** Attempts of a process that died; their jobs start again, or are `stalled`. */
+  | { readonly kind: 'recovered', readonly count: number }
+  /** The store is away: told once, and once when it is back. */
+  | { readonly kind: 'lost', readonly error: ErrorFacts }
+  | { readonly kind: 'back', readonly awayMs: number }
 
 export interface BackendSettings {
   readonly queues: ReadonlyMap<string, QueueSettings>
   readonly retention: Retention
+  /** Of a task defined here. What a job has of its own is laid over it; functions are always the task's. */
+  readonly policyOf?: (task: string) => Policy | undefined
 }
 
 /** What a running attempt has to tell. `started`: its body begins now; told only where the queue has a limiter. */
@@ -170,10 +180,14 @@ export function assertSupported (backend: Backend, capability: keyof Capabilitie
 }
 
 /**
- * What a job asks for, by option.
+ * What a job asks for, by option. `usual`: of its task.
  * @throws FST_BG_NOT_SUPPORTED
  */
-export function assertPolicySupported (backend: Backend, policy: Policy): void {
+export function assertPolicySupported (backend: Backend, policy: Policy, usual: Policy = policy): void {
+  // A job that is kept elsewhere gets its task's functions when it runs: it has none of its own.
+  for (const key of ['retryIf', 'backoff'] as const) {
+    if (typeof policy[key] === 'function' && policy[key] !== usual[key]) assertSupported(backend, 'inline', `a function as ${key} of one job`)
+  }
   if (policy.delay > 0) assertSupported(backend, 'delay', 'delay')
   if (!Number.isNaN(policy.runAt)) assertSupported(backend, 'delay', 'runAt')
   if (policy.ttl > 0) assertSupported(backend, 'ttl', 'ttl')

@@ -31,6 +31,8 @@ export const errors = {
   NotRetryable: createError<[string, string]>('FST_BG_NOT_RETRYABLE', 'job %s cannot be retried: %s'),
   NotSupported: createError<[string, string]>('FST_BG_NOT_SUPPORTED', '%s is not supported by the backend "%s"'),
   Expired: createError<[number]>('FST_BG_EXPIRED', 'not started within its ttl of %s ms'),
+  Stalled: createError<[]>('FST_BG_STALLED', 'the processes that ran it died or lost their connection too often'),
+  StoreUnusable: createError<[string, string]>('FST_BG_STORE_UNUSABLE', 'the store %s cannot be used: %s'),
   Timeout: createError<[string, number]>('FST_BG_TIMEOUT', '%s took longer than %s ms'),
   WouldDeadlock: createError<[string]>('FST_BG_WOULD_DEADLOCK', 'job %s starts after the response that staged it is over; waiting for it inside that request would never end')
 } as const

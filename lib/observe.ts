@@ -2,7 +2,7 @@
 import type { Clock, Timer } from './clock.ts'
 import { describe, type ErrorFacts } from './describe.ts'
 import type { AbortKind } from './errors.ts'
-import type { Attempt, CancelReason, JobRecord, NewJob, Outcome } from './job.ts'
+import type { Attempt, CancelReason, Failure, JobRecord, NewJob, Outcome } from './job.ts'
 
 /** The part of pino that is used. */
 export interface Logger {
@@ -78,9 +78,10 @@ export class Observer {
     this.#log.info({ ...jobFields(job), reason, detail }, 'job cancelled')
   }
 
-  expired (job: NewJob): void {
+  /** A job that became a dead letter without an attempt of its own. */
+  dead (job: NewJob, failure: Failure, why: string): void {
     this.totals.deadLettered++
-    this.#log.error({ ...jobFields(job), failure: 'expired', ttl: job.policy.ttl }, 'job failed: not started within its ttl')
+    this.#log.error({ ...jobFields(job), failure }, `job failed: ${why}`)
   }
 
   refused (queue: string, task: string, jobs: number, why: string): void {
@@ -154,6 +155,19 @@ export class Observer {
 
   storeFailed (what: string, error: ErrorFacts): void {
     this.#log.error({ err: error }, `the backend failed to ${what}`)
+  }
+
+  /** Attempts of a process that died before it could say how they ended. */
+  recovered (count: number): void {
+    this.#log.warn({ count }, 'attempts of a process that died: their jobs start again, or are dead letters')
+  }
+
+  storeLost (error: ErrorFacts): void {
+    this.#log.error({ err: error }, 'the store of the background jobs is away')
+  }
+
+  storeBack (awayMs: number): void {
+    this.#log.info({ awayMs: Math.round(awayMs) }, 'the store of the background jobs is back')
   }
 
   unfinished (jobs: readonly JobRecord[]): void {

@@ -53,11 +53,12 @@ class Composite implements Backend {
 
   get unreachable (): boolean { return this.#members.some(({ unreachable }) => unreachable === true) }
 
-  async start (sink: Sink, { queues, retention }: BackendSettings): Promise<void> {
+  async start (sink: Sink, settings: BackendSettings): Promise<void> {
+    const { queues } = settings
     for (const queue of queues.keys()) this.#lanes.set(queue, new Lane(queue, [...new Set([this.#functions, this.#of(queue, false)])]))
     for (const member of this.#members) {
       const own = new Map([...queues].filter(([queue]) => member === this.#functions || member === this.#of(queue, false)))
-      await member.start(this.#between(member, sink), { queues: own, retention })
+      await member.start(this.#between(member, sink), { ...settings, queues: own })
     }
   }
 

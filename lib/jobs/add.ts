@@ -44,6 +44,7 @@ export class Intake {
     if (typeof target !== 'function') return this.#task(target, second, third as JobOptions | undefined, app, requestId)
     if (third !== undefined) throw new errors.BadOption('third argument', 'nothing after the options of an inline function', check.came(third))
     const policy = resolvePolicy('options', this.#settings.inlineDefaults, second as JobOptions | undefined)
+    this.#check(policy, this.#settings.inlineDefaults, true)
     return this.#make(nameOf(target), null, 0, policy, app, requestId, target as Run)
   }
 
@@ -95,12 +96,17 @@ export class Intake {
     const task = this.#registry.get(target)
     const policy = resolvePolicy('options', task.policy, options)
     const { value, bytes } = takePayload(task, payload, this.#settings.maxPayloadBytes)
+    this.#check(policy, task.policy, false)
     return this.#make(task.name, value, bytes, policy, app, requestId, undefined)
   }
 
-  #make (name: string, payload: Json, bytes: number, policy: Policy, app: FastifyInstance, requestId: string | null, run: Run | undefined): MadeJob {
+  /** @throws FST_BG_UNKNOWN_QUEUE, FST_BG_NOT_SUPPORTED */
+  #check (policy: Policy, usual: Policy, inline: boolean): void {
     this.#registry.checkQueue(policy.queue)
-    assertPolicySupported(this.#backends.of(policy.queue, run !== undefined), policy)
+    assertPolicySupported(this.#backends.of(policy.queue, inline), policy, usual)
+  }
+
+  #make (name: string, payload: Json, bytes: number, policy: Policy, app: FastifyInstance, requestId: string | null, run: Run | undefined): MadeJob {
     const context = policy.callerContext ? new AsyncResource('BackgroundTask') : undefined
     const local = run === undefined && context === undefined ? undefined : { run, app, context }
     return new MadeJob(name, payload, bytes, policy, requestId, local)

@@ -83,11 +83,21 @@ export class Dispatch implements Sink, Watcher, Work<Running> {
   }
 
   report (incident: Incident): void {
-    const { kind, job } = incident
-    if (kind === 'evicted') return this.#observer.evicted(job)
-    this.#observer.expired(job)
+    switch (incident.kind) {
+      case 'evicted': return this.#observer.evicted(incident.job)
+      case 'recovered': return this.#observer.recovered(incident.count)
+      case 'lost': return this.#observer.storeLost(incident.error)
+      case 'back': return this.#observer.storeBack(incident.awayMs)
+      case 'expired': return this.#dead(incident.job, 'expired', new errors.Expired(incident.job.policy.ttl))
+      case 'stalled': return this.#dead(incident.job, 'stalled', new errors.Stalled())
+    }
+  }
+
+  /** Without an attempt that could have told it. */
+  #dead (job: NewJob, failure: 'expired' | 'stalled', error: Error): void {
+    this.#observer.dead(job, failure, error.message)
     const owner = this.#registry.find(job.name)?.app
-    if (owner !== undefined) this.#hooks.call('onTaskDead', owner, { job, number: 0 }, new errors.Expired(job.policy.ttl), 'expired')
+    if (owner !== undefined) this.#hooks.call('onTaskDead', owner, { job, number: 0 }, error, failure)
   }
 
   overdue (attempt: Attempt): void {

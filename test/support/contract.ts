@@ -145,6 +145,11 @@ export class Bench implements Sink {
     return Promise.all(ids.map(async (id) => (await this.backend.get(id))?.state))
   }
 
+  /** What was reported of jobs: `expired name`. */
+  told (): string[] {
+    return this.incidents.map((incident) => `${incident.kind} ${'job' in incident ? incident.job.name : ''}`)
+  }
+
   names (): string[] { return this.delivered.map(({ job }) => job.name) }
 
   async until (reached: () => boolean, what: string): Promise<void> {
@@ -573,7 +578,7 @@ promise('a job not started within its ttl fails as expired, and is reported', as
     state: 'failed', failure: 'expired', error: { code: 'FST_BG_EXPIRED' }, attemptsMade: 0, startedAt: null, finishedAt: String
   })
   t.strictSame(await bench.states(ids), ['failed', 'failed', 'active'])
-  t.strictSame(bench.incidents.map(({ kind, job }) => `${kind} ${job.name}`).sort(), ['expired pending', 'expired waiting'])
+  t.strictSame(bench.told().sort(), ['expired pending', 'expired waiting'])
   await bench.backend.release(ids)
   await bench.rest()
   t.equal(bench.delivered.length, 1)
@@ -723,7 +728,7 @@ promise('ended jobs are kept up to a count, the oldest ends leave first, and los
   t.strictSame(await bench.states(done), [undefined, 'cancelled', 'completed'])
   t.strictSame(await bench.states(failed), [undefined, 'failed'])
   t.match((await bench.backend.counts()).default, { completed: 1, cancelled: 1, failed: 1 })
-  t.strictSame(bench.incidents.map(({ kind, job }) => [kind, job.id]), [['evicted', failed[0]]])
+  t.strictSame(bench.incidents.map((incident) => [incident.kind, 'job' in incident && incident.job.id]), [['evicted', failed[0]]])
 }, { retention: { completed: { count: 2, age: 3_600_000 }, failed: { count: 1, age: 3_600_000 } } })
 
 promise('ended jobs are kept up to an age', async (t, bench) => {
@@ -734,7 +739,7 @@ promise('ended jobs are kept up to an age', async (t, bench) => {
   t.strictSame(await bench.states([done, failed, young]), [undefined, 'failed', 'completed'])
   await bench.pass(1_000)
   t.strictSame(await bench.states([failed]), [undefined])
-  t.strictSame(bench.incidents.map(({ kind, job }) => [kind, job.id]), [['evicted', failed]])
+  t.strictSame(bench.incidents.map((incident) => [incident.kind, 'job' in incident && incident.job.id]), [['evicted', failed]])
 }, { retention: { completed: { count: 100, age: 500 }, failed: { count: 100, age: 1_500 } } })
 
 promise('an age limit counts from the end, and a retried dead letter is not swept', async (t, bench) => {

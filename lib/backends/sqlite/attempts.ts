@@ -1,0 +1,82 @@
+/** Attempts: claimed in batches, told about, settled by who still owns them. */
+import type { ErrorFacts } from '../../describe.ts'
+import type { JobState, Outcome } from '../../job.ts'
+import type { Json } from '../../json.ts'
+import { grantStarts, startHappened } from './limits.ts'
+import { ClaimedAttempt, remember, type Row } from './row.ts'
+import type { Transaction } from './transaction.ts'
+import type { Rate } from '../../backend.ts'
+
+const CLAIM = `UPDATE background_jobs SET state = 'active', owner = ?1, token = ?2, attempts_made = attempts_made + 1, started_at = ?3,
+  fresh = CASE fresh WHEN 1 THEN 2 ELSE 0 END, expires_at = NULL, overdue = NULL, cancel = NULL
+  WHERE seq IN (SELECT seq FROM background_jobs WHERE queue = ?4 AND state = 'waiting' ORDER BY priority DESC, ready_at, seq LIMIT ?5)
+  RETURNING *`
+const OWNED = "WHERE seq = ? AND owner = ? AND token = ? AND state = 'active'"
+const COMPLETE = `UPDATE background_jobs SET state = 'completed', owner = NULL, finished_at = ?, ended = ?, result = ?, result_omitted = ?, error = NULL ${OWNED}`
+const POSTPONE = `UPDATE background_jobs SET state = ?, owner = NULL, ready_at = ?, run_at = ?, delay_reason = ?, attempts_made = attempts_made - ?,
+  error = coalesce(?, error), history = coalesce(?, history) ${OWNED}`
+const FAIL = `UPDATE background_jobs SET state = 'failed', owner = NULL, finished_at = ?, ended = ?, failure = ?, error = ?, history = ? ${OWNED}`
+const CANCELLED = `UPDATE background_jobs SET state = 'cancelled', owner = NULL, finished_at = ?, ended = ?, reason = ? ${OWNED}`
+const PROGRESS = `UPDATE background_jobs SET progress = ? ${OWNED}`
+const OVERDUE = `UPDATE background_jobs SET overdue = 1 ${OWNED}`
+
+/** The first `limit` waiting jobs of a queue, or as many as its limiter lets start. `drained`: no other waits. */
+export function claim (tx: Transaction, queue: string, limit: number, token: number, limiter: Rate | undefined): { attempts: ClaimedAttempt[], drained: boolean } {
+  const slots = limiter === undefined ? undefined : grantStarts(tx, queue, limiter, limit)
+  const most = slots?.length ?? limit
+  const rows = most === 0 ? [] : tx.db.all<Row>(CLAIM, tx.self, token, tx.now, queue, most)
+  rows.sort((a, b) => b.priority - a.priority || (a.ready_at ?? 0) - (b.ready_at ?? 0) || a.seq - b.seq)
+  const attempts = rows.map((row, at) => {
+    tx.move(row.id, queue, 'waiting', 'active')
+    if (row.fresh === 2) tx.room(queue, row.bytes, -1)
+    return new ClaimedAttempt(row, tx.jobOf(row), Math.max(0, tx.now - (row.ready_at ?? tx.now)), slots?.take(at) ?? -1)
+  })
+  return { attempts, drained: rows.length < most }
+}
+
+/** Ignored when the attempt does not own its job any more. */
+export function settle (tx: Transaction, attempt: ClaimedAttempt, outcome: Outcome): void {
+  const { seq, owner, token, job, slot } = attempt
+  if (slot >= 0) startHappened(tx, job.queue, slot)
+  switch (outcome.kind) {
+    case 'completed':
+      return ended(tx, attempt, 'completed', tx.db.run(COMPLETE, tx.now, tx.nextEnd(), json(outcome.result), outcome.resultOmitted ?? null, seq, owner, token))
+    case 'dead':
+      return ended(tx, attempt, 'failed', tx.db.run(FAIL, tx.now, tx.nextEnd(), outcome.failure, JSON.stringify(outcome.error), history(tx, attempt, outcome.error), seq, owner, token))
+    case 'cancelled':
+      return ended(tx, attempt, 'cancelled', tx.db.run(CANCELLED, tx.now, tx.nextEnd(), outcome.reason, seq, owner, token))
+    case 'retry':
+      return postpone(tx, attempt, outcome.delay, outcome.charged, outcome.error)
+    case 'released':
+      return postpone(tx, attempt, outcome.delay, false, undefined)
+  }
+}
+
+function ended (tx: Transaction, { job }: ClaimedAttempt, state: JobState, changed: number): void {
+  if (changed > 0) tx.move(job.id, job.queue, 'active', state)
+}
+
+function postpone (tx: Transaction, attempt: ClaimedAttempt, delay: number, charged: boolean, error: ErrorFacts | undefined): void {
+  const { job, seq, owner, token } = attempt
+  const state = delay > 0 ? 'delayed' : 'waiting'
+  const reason = error === undefined ? 'delay' : 'retry'
+  const due = tx.now + Math.ceil(delay)
+  const changed = tx.db.run(POSTPONE, state, due, delay > 0 ? due : null, reason, charged ? 0 : 1, json(error), error === undefined ? null : history(tx, attempt, error), seq, owner, token)
+  if (changed > 0) tx.move(job.id, job.queue, 'active', state, reason)
+}
+
+function history (tx: Transaction, attempt: ClaimedAttempt, error: ErrorFacts): string {
+  return remember(attempt.history, attempt.number, tx.now, error)
+}
+
+export function noteProgress (tx: Transaction, { seq, owner, token }: ClaimedAttempt, value: Json): void {
+  tx.db.run(PROGRESS, JSON.stringify(value), seq, owner, token)
+}
+
+export function noteOverdue (tx: Transaction, { seq, owner, token }: ClaimedAttempt): void {
+  tx.db.run(OVERDUE, seq, owner, token)
+}
+
+function json (value: unknown): string | null {
+  return value === undefined ? null : JSON.stringify(value)
+}

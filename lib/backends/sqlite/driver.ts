@@ -1,0 +1,74 @@
+/** The database engine: Node's own where it has one, or one that the user passes. */
+import { describe } from '../../describe.ts'
+import { errors } from '../../errors.ts'
+
+export type SqlValue = string | number | null
+
+export interface SqliteStatement {
+  run (...values: SqlValue[]): { changes: number | bigint }
+  get (...values: SqlValue[]): unknown
+  all (...values: SqlValue[]): unknown[]
+}
+
+/** The part of a connection that is used: that of `node:sqlite` and of better-sqlite3. */
+export interface SqliteDatabase {
+  exec (sql: string): unknown
+  prepare (sql: string): SqliteStatement
+  close (): unknown
+}
+
+interface NodeSqlite {
+  DatabaseSync: new (path: string) => SqliteDatabase
+}
+
+/** Ms to wait for other processes, while the application boots and may be blocked. */
+const PATIENCE_AT_START = 5_000
+
+/**
+ * Opens the file with Node's own engine.
+ * @throws FST_BG_STORE_UNUSABLE
+ */
+export function openFile (path: string): SqliteDatabase {
+  const { getBuiltinModule } = process as { getBuiltinModule?: (name: string) => unknown }
+  const engine = getBuiltinModule?.('node:sqlite') as NodeSqlite | undefined
+  if (engine === undefined) {
+    throw new errors.StoreUnusable(path, `Node ${process.versions.node} has no node:sqlite; pass a connection made by better-sqlite3 or the like: sqlite({ database }), or use Node 22.13 or later`)
+  }
+  return unlessUnusable(path, () => new engine.DatabaseSync(path))
+}
+
+/**
+ * Sets up a connection.
+ * @throws FST_BG_STORE_UNUSABLE
+ */
+export function prepareConnection (database: SqliteDatabase, path: string, synchronous: 'full' | 'normal'): void {
+  unlessUnusable(path, () => {
+    database.exec(`PRAGMA busy_timeout = ${PATIENCE_AT_START}`)
+    const row = database.prepare('PRAGMA journal_mode = WAL').get() as { journal_mode: string }
+    if (row.journal_mode !== 'wal') throw new Error(`its journal cannot be WAL (it is "${row.journal_mode}"): a file on a local disk is needed`)
+    database.exec(`PRAGMA synchronous = ${synchronous}`)
+    database.exec('PRAGMA cache_size = -16000')
+    database.exec('PRAGMA journal_size_limit = 67108864')
+  })
+}
+
+/** From now on nobody waits inside the engine, which would block the event loop: who finds the file locked comes again. */
+export function stopWaiting (database: SqliteDatabase): void {
+  database.exec('PRAGMA busy_timeout = 0')
+}
+
+export function unlessUnusable<T> (path: string, act: () => T): T {
+  try {
+    return act()
+  } catch (cause) {
+    const { code, message } = describe(cause)
+    if (code === 'FST_BG_STORE_UNUSABLE') throw cause
+    throw Object.assign(new errors.StoreUnusable(path, message), { cause })
+  }
+}
+
+/** Another process writes. Engines say so in ways of their own. */
+export function isBusy (error: unknown): boolean {
+  const { code, errcode, message } = error as { code?: unknown, errcode?: unknown, message?: unknown }
+  return errcode === 5 || (typeof code === 'string' && code.startsWith('SQLITE_BUSY')) || message === 'database is locked'
+}

@@ -1,0 +1,283 @@
+/**
+ * What runs while the backend is open: transactions, with what rides along in each (delays that end, jobs that are
+ * forgotten, claims), and the look-out for other processes. Nothing of it outlives `close`.
+ */
+import type { BackendSettings, Change, Sink } from '../../backend.ts'
+import type { Clock, Timer } from '../../clock.ts'
+import { LONGEST_TIMER } from '../../clock.ts'
+import { describe } from '../../describe.ts'
+import type { NewJob, Policy } from '../../job.ts'
+import { TASK_DEFAULTS } from '../../job-options.ts'
+import { claim } from './attempts.ts'
+import { Commits } from './commits.ts'
+import { fitStarts } from './limits.ts'
+import { BEAT, Processes } from './processes.ts'
+import { Reads } from './reads.ts'
+import type { ClaimedAttempt } from './row.ts'
+import { Transaction, type Connection } from './transaction.ts'
+import { leave, nextDue, passTime, sweep } from './upkeep.ts'
+import { Waiting } from './waiting.ts'
+
+/** Ms between two looks for news of other processes. */
+const LOOK = 100
+/** Attempts claimed for a queue in one transaction. */
+const CLAIM_BATCH = 100
+const CANCELS = "SELECT id, cancel FROM background_jobs WHERE owner = ? AND state = 'active' AND cancel IS NOT NULL"
+
+/** What a transaction did beside its writes. It counts when it is committed. */
+interface Ride {
+  /** Attempts whose slot is free now, by queue. */
+  readonly freed: Map<string, number>
+  readonly claimed: Array<{ queue: Waiting, attempts: ClaimedAttempt[], drained: boolean }>
+  swept?: { next: number, more: boolean }
+  /** Attempts of processes that are gone. */
+  cutOff: number
+  /** Others took this process for dead. */
+  buried: boolean
+}
+
+export class Engine {
+  readonly reads: Reads
+  readonly #clock: Clock
+  readonly #sink: Sink
+  readonly #settings: BackendSettings
+  readonly #db: Connection
+  readonly #commits: Commits
+  readonly #processes = new Processes()
+  readonly #queues = new Map<string, Waiting>()
+  /** Attempts that nobody settled yet, by job. */
+  readonly #out = new Map<string, ClaimedAttempt>()
+  readonly #listeners = new Set<(change: Change) => void>()
+  readonly #rides = new WeakMap<Transaction, Ride>()
+  /** Wall time less monotonic time, at the start: the time jobs live by does not jump. */
+  readonly #epoch: number
+  #self: number
+  #token = 0
+  /** The last end that was told. */
+  #lastEnd: number
+  /** When the oldest ended job is too old. */
+  #tooOld = 0
+  /** More ended jobs are kept than `retention` says. */
+  #crowded = true
+  #dueTimer: Timer | undefined
+  #lookTimer: Timer | undefined
+  #nextBeat: number
+  #closed = false
+
+  constructor (db: Connection, clock: Clock, sink: Sink, settings: BackendSettings) {
+    this.#db = db
+    this.#clock = clock
+    this.#sink = sink
+    this.#settings = settings
+    this.#epoch = clock.now() - clock.monotonic()
+    this.#self = this.#processes.enter(db)
+    this.#processes.hasNews(db)
+    this.reads = new Reads(db, settings.queues, () => this.#now())
+    for (const [name, { limiter }] of settings.queues) this.#queues.set(name, new Waiting(name, limiter, this.reads.room(name)))
+    this.#lastEnd = this.#transaction().lastEnd
+    this.#commits = new Commits({
+      clock,
+      exec: (sql) => { db.database.exec(sql) },
+      begin: () => this.#transaction(),
+      ride: (tx) => { this.#rideAlong(tx) },
+      committed: (tx) => { this.#committed(tx) },
+      failing: (error) => { sink.report({ kind: 'lost', error: describe(error) }) },
+      well: (awayMs) => { sink.report({ kind: 'back', awayMs }) }
+    })
+    this.#nextBeat = clock.monotonic()
+    for (const { name, limiter } of this.#queues.values()) if (limiter !== undefined) this.#tend((tx) => { fitStarts(tx, name, limiter) })
+    this.#look()
+  }
+
+  get failing (): boolean { return this.#commits.failing }
+
+  write<T> (act: (tx: Transaction) => T, kept = false): Promise<T> {
+    return this.#commits.write(act, kept)
+  }
+
+  queue (name: string): Waiting {
+    const queue = this.#queues.get(name)
+    if (queue === undefined) throw new Error(`no queue "${name}"`)
+    return queue
+  }
+
+  want (name: string, n: number): void {
+    const queue = this.queue(name)
+    queue.want = n
+    if (queue.maybe && queue.free > 0) this.#commits.stir()
+  }
+
+  /** Jobs set out for the store. Answers how to say that they have arrived, or were refused. */
+  travel (jobs: readonly NewJob[]): () => void {
+    for (const { queue, bytes } of jobs) this.queue(queue).travel(1, bytes)
+    return () => { for (const { queue, bytes } of jobs) this.queue(queue).travel(-1, bytes) }
+  }
+
+  isOut (attempt: ClaimedAttempt): boolean {
+    return this.#out.get(attempt.job.id) === attempt
+  }
+
+  /** Only the first verdict on an attempt counts. */
+  async settle (attempt: ClaimedAttempt, store: (tx: Transaction) => void): Promise<void> {
+    if (!this.isOut(attempt)) return
+    this.#out.delete(attempt.job.id)
+    const { queue } = attempt.job
+    await this.write((tx) => {
+      const { freed } = this.#rideOf(tx)
+      freed.set(queue, (freed.get(queue) ?? 0) + 1)
+      store(tx)
+    }, true)
+  }
+
+  /** Aborts the job's attempt, if it runs here. */
+  abort (id: string, detail: string): void {
+    const attempt = this.#out.get(id)
+    if (attempt !== undefined) this.#sink.abort(attempt, 'cancel', detail)
+  }
+
+  /** Whether ended jobs may be too old to be shown. */
+  get hasOld (): boolean { return this.#now() > this.#tooOld && !this.failing }
+
+  /** Every transaction sweeps; this one does nothing else. */
+  sweep (): Promise<void> {
+    return this.write(() => {})
+  }
+
+  watch (listener: (change: Change) => void): () => void {
+    this.#listeners.add(listener)
+    return () => { this.#listeners.delete(listener) }
+  }
+
+  close (): void {
+    if (this.#closed) return
+    this.#closed = true
+    for (const timer of [this.#dueTimer, this.#lookTimer]) if (timer !== undefined) this.#clock.clearTimer(timer)
+    this.#commits.close((tx) => { leave(tx) })
+    this.#listeners.clear()
+  }
+
+  #now (): number {
+    return Math.floor(this.#epoch + this.#clock.monotonic())
+  }
+
+  #transaction (): Transaction {
+    const usual = (task: string): Policy => this.#settings.policyOf?.(task) ?? TASK_DEFAULTS
+    return new Transaction(this.#db, this.#now(), this.#self, usual)
+  }
+
+  /** A write that nobody waits for: if it fails now, it comes again by itself. */
+  #tend (act: (tx: Transaction) => void): void {
+    this.write(act).catch(() => {})
+  }
+
+  #rideOf (tx: Transaction): Ride {
+    let ride = this.#rides.get(tx)
+    if (ride === undefined) this.#rides.set(tx, ride = { freed: new Map(), claimed: [], cutOff: 0, buried: false })
+    return ride
+  }
+
+  #rideAlong (tx: Transaction): void {
+    if (this.#closed) return
+    const ride = this.#rideOf(tx)
+    passTime(tx)
+    if (this.#crowded || tx.now > this.#tooOld) ride.swept = sweep(tx, this.#settings.retention)
+    for (const queue of this.#queues.values()) {
+      const free = Math.min(queue.free + (ride.freed.get(queue.name) ?? 0), CLAIM_BATCH)
+      if (free <= 0 || !(queue.maybe || tx.sum(queue.name, 'waiting') > 0)) continue
+      ride.claimed.push({ queue, ...claim(tx, queue.name, free, ++this.#token, queue.limiter) })
+    }
+  }
+
+  #committed (tx: Transaction): void {
+    const { freed, claimed, swept, cutOff, buried } = this.#rideOf(tx)
+    for (const queue of this.#queues.values()) {
+      queue.out -= freed.get(queue.name) ?? 0
+      queue.committed(tx)
+      if (tx.sum(queue.name, 'waiting') > 0) queue.maybe = true
+    }
+    for (const { queue, attempts, drained } of claimed) {
+      queue.out += attempts.length
+      queue.maybe = !drained
+      for (const attempt of attempts) this.#out.set(attempt.job.id, attempt)
+    }
+    if (swept !== undefined) {
+      this.#tooOld = swept.next
+      this.#crowded = swept.more
+    }
+    if (tx.ends > 0) this.#ended(tx)
+    for (const change of tx.changes) this.#tell(change)
+    for (const incident of tx.incidents) this.#sink.report(incident)
+    for (const { attempts } of claimed) if (attempts.length > 0) this.#sink.deliver(attempts)
+    if (cutOff > 0) this.#sink.report({ kind: 'recovered', count: cutOff })
+    if (buried) this.#comeBack()
+    if (!this.#closed) this.#goOn()
+  }
+
+  /** Jobs ended in this transaction; others may have ended elsewhere before it. */
+  #ended (tx: Transaction): void {
+    this.#tellEnds(tx.lastEnd)
+    this.#lastEnd = tx.lastEnd + tx.ends
+    const { completed, failed } = this.#settings.retention
+    this.#tooOld = Math.min(this.#tooOld, tx.now + Math.min(completed.age, failed.age))
+    this.#crowded ||= this.reads.isCrowded(this.#settings.retention)
+  }
+
+  #tell (change: Change): void {
+    for (const listener of this.#listeners) listener(change)
+  }
+
+  #tellEnds (upTo: number): void {
+    if (upTo > this.#lastEnd && this.#listeners.size > 0) for (const change of this.reads.ended(this.#lastEnd, upTo)) this.#tell(change)
+    this.#lastEnd = upTo
+  }
+
+  /** What is left to do at once, or at a time. */
+  #goOn (): void {
+    let due = nextDue(this.#db)
+    let now = this.#crowded
+    for (const { name, limiter, maybe, free } of this.#queues.values()) {
+      if (!maybe || free <= 0) continue
+      const until = limiter === undefined ? undefined : this.reads.limitedUntil(name)
+      if (until === undefined) now = true
+      else due = Math.min(due, until)
+    }
+    if (now) this.#commits.stir()
+    if (this.#dueTimer !== undefined) this.#clock.clearTimer(this.#dueTimer)
+    this.#dueTimer = undefined
+    if (due === Infinity) return
+    this.#dueTimer = this.#clock.setTimer(() => { this.#commits.stir() }, Math.min(Math.max(due - this.#now(), 0), LONGEST_TIMER))
+    this.#dueTimer.unref()
+  }
+
+  #look (): void {
+    if (this.#clock.monotonic() >= this.#nextBeat) this.#beat()
+    try {
+      if (this.#processes.hasNews(this.#db)) this.#hearNews()
+    } catch { /* a store that cannot be read is told when it is written */ }
+    this.#lookTimer = this.#clock.setTimer(() => { this.#look() }, LOOK)
+    this.#lookTimer.unref()
+  }
+
+  #beat (): void {
+    this.#nextBeat = this.#clock.monotonic() + BEAT
+    this.#tend((tx) => {
+      const ride = this.#rideOf(tx)
+      ride.buried = !this.#processes.beat(tx)
+      ride.cutOff = this.#processes.buryTheDead(tx, this.#clock.monotonic())
+    })
+  }
+
+  #hearNews (): void {
+    for (const queue of this.#queues.values()) queue.recount(this.reads.room(queue.name))
+    this.#tellEnds(this.#transaction().lastEnd)
+    for (const { id, cancel } of this.#db.all<{ id: string, cancel: string }>(CANCELS, this.#self)) this.abort(id, cancel)
+    this.#goOn()
+  }
+
+  /** What ran here runs elsewhere now: it is stopped, and its verdicts will not be stored. */
+  #comeBack (): void {
+    for (const attempt of this.#out.values()) this.#sink.abort(attempt, 'cancel', 'this process did not answer for so long that its jobs were given to others')
+    this.#self = this.#processes.enter(this.#db)
+  }
+}
+

@@ -1,0 +1,108 @@
+/** What is read: jobs, lists, numbers. */
+import type { JobQuery, QueueCounts, QueueSettings, Retention } from '../../backend.ts'
+import type { JobRecord, JobState } from '../../job.ts'
+import { limitedUntil } from './limits.ts'
+import { toRecord, type Row } from './row.ts'
+import type { Connection } from './transaction.ts'
+
+const FIND = 'SELECT * FROM background_jobs WHERE id = ?'
+const LIST = 'SELECT * FROM background_jobs WHERE id > ? AND (?2 IS NULL OR name = ?2) AND state IN (SELECT value FROM json_each(?3)) ORDER BY id LIMIT ?4'
+const COUNTS = 'SELECT queue, what, n FROM background_counts'
+const LEVEL = `SELECT priority, ready_at FROM background_jobs WHERE queue = ? AND state = 'waiting' AND priority < ?
+  ORDER BY priority DESC, ready_at LIMIT 1`
+const ENDED = `SELECT id, state, ended FROM background_jobs WHERE state IN ('completed', 'cancelled') AND ended > ?1 AND ended <= ?2
+  UNION ALL SELECT id, state, ended FROM background_jobs WHERE state = 'failed' AND ended > ?1 AND ended <= ?2 ORDER BY ended`
+
+const ALL: readonly JobState[] = ['pending', 'waiting', 'delayed', 'active', 'completed', 'failed', 'cancelled']
+/** Levels of priority looked at for the oldest waiting job. */
+const MOST_LEVELS = 100
+
+export class Reads {
+  readonly #db: Connection
+  readonly #queues: ReadonlyMap<string, QueueSettings>
+  readonly #now: () => number
+
+  constructor (db: Connection, queues: ReadonlyMap<string, QueueSettings>, now: () => number) {
+    this.#db = db
+    this.#queues = queues
+    this.#now = now
+  }
+
+  get (id: string): JobRecord | undefined {
+    const row = this.#db.get<Row>(FIND, id)
+    return row === undefined ? undefined : toRecord(row, this.limitedUntil(row.queue))
+  }
+
+  list ({ after = '', name, states = ALL, limit }: JobQuery): JobRecord[] {
+    // Waiting jobs that a limiter holds back are shown as delayed: whether they are meant is known afterwards.
+    const limits = [...this.#queues.values()].some(({ limiter }) => limiter !== undefined)
+    const asked = limits && states.includes('delayed') ? [...states, 'waiting'] : states
+    const rows = this.#db.all<Row>(LIST, after, name ?? null, JSON.stringify(asked), limits || limit === Infinity ? -1 : limit)
+    const records = rows.map((row) => toRecord(row, this.limitedUntil(row.queue)))
+    return limits ? records.filter(({ state }) => states.includes(state)).slice(0, limit) : records
+  }
+
+  counts (): Record<string, QueueCounts> {
+    const all: Record<string, QueueCounts> = Object.create(null)
+    for (const queue of this.#queues.keys()) all[queue] = none()
+    for (const { queue, what, n } of this.#db.all<{ queue: string, what: string, n: number }>(COUNTS)) {
+      if (queue === '') continue
+      const counts = (all[queue] ??= none())
+      if (Object.hasOwn(counts, what)) counts[what as keyof QueueCounts] = n
+    }
+    for (const [queue, counts] of Object.entries(all)) {
+      if (counts.waiting === 0) continue
+      counts.oldestWaitingMs = Math.max(0, this.#now() - this.#oldestReady(queue))
+      if (this.limitedUntil(queue) === undefined) continue
+      counts.limited = counts.waiting
+      counts.delayed += counts.waiting
+      counts.waiting = 0
+    }
+    return all
+  }
+
+  /** Fresh jobs of a queue, and the bytes of their payloads. */
+  room (queue: string): { jobs: number, bytes: number } {
+    const room = { jobs: 0, bytes: 0 }
+    for (const { queue: name, what, n } of this.#db.all<{ queue: string, what: string, n: number }>(COUNTS)) {
+      if (name !== queue) continue
+      if (what === 'fresh') room.jobs = n
+      if (what === 'bytes') room.bytes = n
+    }
+    return room
+  }
+
+  /** Whether more ended jobs are kept than should be; a hundredth more may gather before they are forgotten. */
+  isCrowded ({ completed, failed }: Retention): boolean {
+    const kept = { completed: 0, cancelled: 0, failed: 0 }
+    for (const { what, n } of this.#db.all<{ what: string, n: number }>(COUNTS)) if (Object.hasOwn(kept, what)) kept[what as 'failed'] += n
+    const slack = (count: number): number => count + Math.floor(count / 100)
+    return kept.completed + kept.cancelled > slack(completed.count) || kept.failed > slack(failed.count)
+  }
+
+  limitedUntil (queue: string): number | undefined {
+    const limiter = this.#queues.get(queue)?.limiter
+    return limiter === undefined ? undefined : limitedUntil(this.#db, queue, limiter, this.#now())
+  }
+
+  /** In the order of their ends. */
+  ended (after: number, upTo: number): Array<{ id: string, state: JobState }> {
+    return this.#db.all(ENDED, after, upTo)
+  }
+
+  #oldestReady (queue: string): number {
+    let oldest = Infinity
+    let below = Number.MAX_SAFE_INTEGER
+    for (let levels = 0; levels < MOST_LEVELS; levels++) {
+      const head = this.#db.get<{ priority: number, ready_at: number }>(LEVEL, queue, below)
+      if (head === undefined) break
+      oldest = Math.min(oldest, head.ready_at)
+      below = head.priority
+    }
+    return oldest
+  }
+}
+
+function none (): QueueCounts {
+  return { pending: 0, waiting: 0, delayed: 0, retrying: 0, limited: 0, active: 0, completed: 0, failed: 0, cancelled: 0, oldestWaitingMs: 0 }
+}

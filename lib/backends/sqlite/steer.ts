@@ -1,0 +1,79 @@
+/** Adding, releasing, cancelling, retrying and removing jobs. */
+import { startDelay, isFinal, type CancelReason, type JobState, type NewJob } from '../../job.ts'
+import type { CancelAnswer } from '../../backend.ts'
+import { ownPolicy, type Row } from './row.ts'
+import type { Transaction } from './transaction.ts'
+
+const INSERT = `INSERT INTO background_jobs
+  (id, name, queue, state, payload, bytes, created_at, request_id, policy, attempts, priority, ready_at, run_at, expires_at, delay_reason, owner)
+  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+const RELEASE = `UPDATE background_jobs SET state = CASE WHEN run_at > ?1 THEN 'delayed' ELSE 'waiting' END, ready_at = ?1, owner = NULL
+  WHERE id = ?2 AND state = 'pending' RETURNING queue, state`
+const FIND = 'SELECT * FROM background_jobs WHERE id = ?'
+const ASK_TO_STOP = 'UPDATE background_jobs SET cancel = ? WHERE seq = ?'
+const CANCEL = `UPDATE background_jobs SET state = 'cancelled', reason = ?, finished_at = ?, ended = ?, owner = NULL, expires_at = NULL, fresh = 0
+  WHERE seq = ?`
+const REVIVE = `UPDATE background_jobs SET state = ?, ready_at = ?, run_at = ?, delay_reason = 'retry', attempts_made = 0, started_at = NULL,
+  finished_at = NULL, ended = NULL, failure = NULL, error = NULL, progress = NULL, cancel = NULL WHERE seq = ?`
+const REMOVE = "DELETE FROM background_jobs WHERE id = ? AND state IN ('completed', 'failed', 'cancelled') RETURNING queue, state"
+
+export interface StagedJob {
+  readonly job: NewJob
+  /** Its JSON text; made before the transaction. */
+  readonly payload: string
+}
+
+export function insert (tx: Transaction, { job, payload }: StagedJob, staged: boolean): void {
+  const { id, name, queue, bytes, createdAt, requestId, policy } = job
+  const delay = startDelay(job)
+  const state: JobState = staged ? 'pending' : delay > 0 ? 'delayed' : 'waiting'
+  tx.db.run(INSERT, id, name, queue, state, payload, bytes, Math.floor(createdAt), requestId, ownPolicy(policy, tx.policyOf(name)),
+    policy.attempts, policy.priority, tx.now, delay > 0 ? tx.now + Math.ceil(delay) : null, policy.ttl > 0 ? tx.now + Math.ceil(policy.ttl) : null,
+    delay > 0 ? 'delay' : null, staged ? tx.self : null)
+  tx.move(id, queue, undefined, state, 'delay')
+  tx.room(queue, bytes, 1)
+}
+
+export function release (tx: Transaction, id: string): void {
+  const row = tx.db.get<{ queue: string, state: JobState }>(RELEASE, tx.now, id)
+  if (row !== undefined) tx.move(id, row.queue, 'pending', row.state, 'delay')
+}
+
+/** `stop` is called for a running job of this process. */
+export function cancel (tx: Transaction, id: string, reason: CancelReason, detail: string): CancelAnswer {
+  const row = tx.db.get<Row>(FIND, id)
+  if (row === undefined) return undefined
+  if (isFinal(row.state)) return 'final'
+  if (row.state === 'active') {
+    tx.db.run(ASK_TO_STOP, detail, row.seq)
+    return 'cancelling'
+  }
+  end(tx, row, reason)
+  return 'cancelled'
+}
+
+export function end (tx: Transaction, row: Pick<Row, 'seq' | 'id' | 'queue' | 'state' | 'delay_reason' | 'fresh' | 'bytes'>, reason: CancelReason): void {
+  tx.db.run(CANCEL, reason, tx.now, tx.nextEnd(), row.seq)
+  tx.move(row.id, row.queue, row.state, 'cancelled', row.delay_reason)
+  if (row.fresh === 1) tx.room(row.queue, row.bytes, -1)
+}
+
+/** Answers whether it was a dead letter. */
+export function retry (tx: Transaction, id: string, delay: number): boolean {
+  const row = tx.db.get<Row>(FIND, id)
+  if (row?.state !== 'failed') return false
+  const state = delay > 0 ? 'delayed' : 'waiting'
+  const due = tx.now + Math.ceil(delay)
+  tx.db.run(REVIVE, state, due, delay > 0 ? due : null, row.seq)
+  tx.move(id, row.queue, 'failed', state, 'retry')
+  return true
+}
+
+/** Answers whether it had ended. */
+export function remove (tx: Transaction, id: string): boolean {
+  const row = tx.db.get<{ queue: string, state: JobState }>(REMOVE, id)
+  if (row === undefined) return false
+  tx.move(id, row.queue, row.state, undefined)
+  return true
+}
+

@@ -1,0 +1,114 @@
+/** One transaction: what it changes is summed up as it goes, and told when it is committed. */
+import type { Change, Incident } from '../../backend.ts'
+import type { DelayReason, JobState, Policy } from '../../job.ts'
+import type { SqliteDatabase, SqliteStatement, SqlValue } from './driver.ts'
+import { StoredJob, type Row } from './row.ts'
+
+const ADD_COUNT = 'INSERT INTO background_counts (queue, what, n) VALUES (?, ?, ?) ON CONFLICT (queue, what) DO UPDATE SET n = n + excluded.n'
+const READ_COUNT = 'SELECT n FROM background_counts WHERE queue = ? AND what = ?'
+
+/** Statements are prepared once. */
+export class Connection {
+  readonly database: SqliteDatabase
+  readonly #prepared = new Map<string, SqliteStatement>()
+
+  constructor (database: SqliteDatabase) {
+    this.database = database
+  }
+
+  run (sql: string, ...values: SqlValue[]): number {
+    return Number(this.#prepare(sql).run(...values).changes)
+  }
+
+  get<T> (sql: string, ...values: SqlValue[]): T | undefined {
+    return (this.#prepare(sql).get(...values) ?? undefined) as T | undefined
+  }
+
+  all<T> (sql: string, ...values: SqlValue[]): T[] {
+    return this.#prepare(sql).all(...values) as T[]
+  }
+
+  #prepare (sql: string): SqliteStatement {
+    let statement = this.#prepared.get(sql)
+    if (statement === undefined) this.#prepared.set(sql, statement = this.database.prepare(sql))
+    return statement
+  }
+}
+
+/** Beside states: `retrying` and `fresh` jobs, the `bytes` of the fresh ones. */
+type Counted = JobState | 'retrying' | 'fresh' | 'bytes'
+
+export class Transaction {
+  readonly db: Connection
+  /** Whole ms since the epoch, on a clock that does not jump while the process lives. */
+  readonly now: number
+  /** This process, as the owner of jobs. */
+  readonly self: number
+  readonly changes: Change[] = []
+  readonly incidents: Incident[] = []
+  readonly #usual: (task: string) => Policy
+  readonly #sums = new Map<string, Map<Counted, number>>()
+  #end: number | undefined
+  #ends = 0
+
+  constructor (db: Connection, now: number, self: number, usual: (task: string) => Policy) {
+    this.db = db
+    this.now = now
+    this.self = self
+    this.#usual = usual
+  }
+
+  /** What was counted so far. */
+  sum (queue: string, what: Counted): number {
+    return this.#sums.get(queue)?.get(what) ?? 0
+  }
+
+  jobOf (row: Row): StoredJob {
+    return new StoredJob(row, this.#usual(row.name))
+  }
+
+  policyOf (task: string): Policy {
+    return this.#usual(task)
+  }
+
+  /** A job changes its state; nothing: it comes, or goes. `reason`: of the delay, before or after. */
+  move (id: string, queue: string, from: JobState | undefined, to: JobState | undefined, reason: DelayReason | null = null): void {
+    if (from !== undefined) this.count(queue, from, -1)
+    if (to !== undefined) this.count(queue, to, 1)
+    if (reason === 'retry' && from === 'delayed') this.count(queue, 'retrying', -1)
+    if (reason === 'retry' && to === 'delayed') this.count(queue, 'retrying', 1)
+    if (to !== undefined && to !== 'pending') this.changes.push({ id, state: to })
+  }
+
+  count (queue: string, what: Counted, more: number): void {
+    let sums = this.#sums.get(queue)
+    if (sums === undefined) this.#sums.set(queue, sums = new Map())
+    sums.set(what, (sums.get(what) ?? 0) + more)
+  }
+
+  /** A job that never started comes (1) or leaves the waiting room (−1). */
+  room (queue: string, bytes: number, more: 1 | -1): void {
+    this.count(queue, 'fresh', more)
+    this.count(queue, 'bytes', more * bytes)
+  }
+
+  /** The number of an end. */
+  nextEnd (): number {
+    return this.lastEnd + ++this.#ends
+  }
+
+  get ends (): number { return this.#ends }
+
+  /** Of the ends before this transaction. */
+  get lastEnd (): number {
+    return (this.#end ??= this.db.get<{ n: number }>(READ_COUNT, '', 'ended')?.n ?? 0)
+  }
+
+  /** Before the commit. */
+  sumUp (): void {
+    for (const [queue, sums] of this.#sums) {
+      for (const [what, n] of sums) if (n !== 0) this.db.run(ADD_COUNT, queue, what, n)
+    }
+    if (this.#ends > 0) this.db.run(ADD_COUNT, '', 'ended', this.#ends)
+  }
+}
