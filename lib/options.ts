@@ -1,5 +1,5 @@
 /** Options of the plugin: the only place with their defaults. */
-import type { FastifyContextConfig, FastifyRequest, LogLevel, RouteShorthandOptions } from 'fastify'
+import type { FastifyContextConfig, FastifyRequest, LogLevel, RegisterOptions, RouteShorthandOptions } from 'fastify'
 import type { Backend, QueueSettings, Rate, Retention } from './backend.ts'
 import * as check from './check.ts'
 import { errors } from './errors.ts'
@@ -83,7 +83,7 @@ export interface BackgroundTasksOptions {
   authorize?: Authorize | undefined
   /** Level of our log lines, as for every plugin. */
   logLevel?: LogLevel
-  logSerializers?: Record<string, (value: unknown) => unknown>
+  logSerializers?: NonNullable<RegisterOptions['logSerializers']>
 }
 
 /** A queue, and the limit of this process for it. */
@@ -110,7 +110,7 @@ export interface Settings {
   readonly health: { readonly maxAge: number, readonly maxDead: number }
   readonly authorize: Authorize | undefined
   readonly logLevel: LogLevel | undefined
-  readonly logSerializers: Record<string, (value: unknown) => unknown> | undefined
+  readonly logSerializers: BackgroundTasksOptions['logSerializers'] | undefined
 }
 
 export interface RouteSettings {

@@ -6,10 +6,12 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import type { ZodTypeProvider } from 'fastify-type-provider-zod'
 import { Type } from 'typebox'
 import { z } from 'zod'
-import { backgroundTasks, type JobContext, type JobHandle, type PayloadOfTask, type ResultOfTask, type Task } from '../../lib/index.ts'
+import { backgroundTasks, type BackgroundTasksOptions, type JobContext, type JobHandle, type PayloadOfTask, type ResultOfTask, type Task } from '../../lib/index.ts'
 
 const app = Fastify()
 await app.register(backgroundTasks, { concurrency: 5, queues: { mail: { limiter: { max: 1, duration: 1_000 } } } })
+declare const madeElsewhere: BackgroundTasksOptions
+await app.register(backgroundTasks, madeElsewhere)
 
 // Without a schema: from the handler's own parameter, or by an explicit type argument.
 const resize = app.background.define('resize', async (payload: { path: string, width: number }, context) => {
