@@ -1,0 +1,42 @@
+/** What can be measured, and with which settings. */
+import type { InjectSettings } from '../http/inject.ts'
+import type { KeepAliveSettings } from '../http/keep-alive.ts'
+import type { HttpOverloadSettings } from '../http/overload.ts'
+import type { CostSettings } from './cost.ts'
+import type { HeapSettings } from './heap.ts'
+import type { OverloadSettings } from './overload.ts'
+import type { TimeoutsSettings } from './timeouts.ts'
+import type { TurnsSettings } from './turns.ts'
+
+export type Settings =
+  | { readonly scenario: 'cost' } & CostSettings
+  | { readonly scenario: 'turns' } & TurnsSettings
+  | { readonly scenario: 'heap' } & HeapSettings
+  | { readonly scenario: 'timeouts' } & TimeoutsSettings
+  | { readonly scenario: 'overload' } & OverloadSettings
+  | { readonly scenario: 'http/inject' } & InjectSettings
+  | { readonly scenario: 'http/keep-alive' } & KeepAliveSettings
+  | { readonly scenario: 'http/overload' } & HttpOverloadSettings
+
+export type Result = Readonly<Record<string, number>>
+
+export interface Prepared {
+  /** Once. */
+  readonly measure: () => Promise<Result>
+  /** Takes away what would outlive the process. */
+  readonly close?: () => Promise<void>
+}
+
+/** Imports that scenario alone, and warms it up in this process. */
+export async function prepare (settings: Settings): Promise<Prepared> {
+  switch (settings.scenario) {
+    case 'cost': return (await import('./cost.ts')).prepare(settings)
+    case 'turns': return (await import('./turns.ts')).prepare(settings)
+    case 'heap': return (await import('./heap.ts')).prepare(settings)
+    case 'timeouts': return (await import('./timeouts.ts')).prepare(settings)
+    case 'overload': return (await import('./overload.ts')).prepare(settings)
+    case 'http/inject': return (await import('../http/inject.ts')).prepare(settings)
+    case 'http/keep-alive': return (await import('../http/keep-alive.ts')).prepare(settings)
+    case 'http/overload': return (await import('../http/overload.ts')).prepare(settings)
+  }
+}
