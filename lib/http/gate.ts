@@ -120,8 +120,7 @@ export class Gate {
   #watch (hold: Hold, reply: FastifyReply): void {
     hold.watched = true
     const raw = reply.raw as RawResponse
-    // An injected response still sends what it has in this turn.
-    if (isGone(reply)) return this.#clock.soon(() => { this.closed(hold) })
+    if (isGone(reply)) return this.#clientGone(hold)
     raw.on('finish', onFinish)
     raw.on('close', onClose)
     if (isHttp2(raw)) raw.stream.once('close', () => { onClose.call(raw) })
@@ -146,7 +145,7 @@ export class Gate {
     const reply = hold.reply as FastifyReply
     const { raw } = reply
     const hijacked = reply.sent && !raw.writableEnded
-    if (raw.headersSent || raw.writableEnded || hijacked) return this.#end(hold, !raw.writableFinished || !raw.headersSent || leftEarly(reply))
+    if (raw.headersSent || raw.writableEnded || hijacked) return this.#end(hold, !isComplete(raw) || !raw.headersSent || leftEarly(reply))
     hold.state = 'abandoned'
     unlisten(raw)
     hold.giveUp = afterHandler(raw, () => { this.#end(hold, true) })
@@ -229,6 +228,11 @@ function isHttp2 (raw: RawResponse): raw is Http2ServerResponse {
 function isGone ({ raw, request }: FastifyReply): boolean {
   if (isHttp2(raw)) return (raw.stream as typeof raw.stream | undefined)?.destroyed !== false || raw.stream.closed
   return raw.closed || raw.destroyed || request.raw.socket?.destroyed === true
+}
+
+/** What `inject` was answered is complete before Node counts it as written. */
+function isComplete (raw: RawResponse): boolean {
+  return raw.writableFinished || (raw.writableEnded && raw.socket?.destroyed === false)
 }
 
 /** Node takes an answer to a client that is gone for a finished one. (A request made by `inject` is always aborted in the end.) */
