@@ -9,8 +9,6 @@ import t from 'tap'
 import { leftOn, settle } from '../../support/ledger.ts'
 import { protocols, site, type Answer, type AskOptions, type Site } from '../../support/http.ts'
 
-// Fastify's own: it closes the connection after a body that it refused, in a header that HTTP/2 does not know.
-
 type Accept = (reply: FastifyReply) => void
 
 interface Ending {
@@ -213,6 +211,16 @@ const errors: Ending[] = [
       app.get('/', async (_, reply) => { accept(reply); throw broken })
     },
     wanted: { status: 500 }
+  },
+  {
+    title: 'a handler answers twice',
+    route: (app, accept) => app.get('/', (_, reply) => { accept(reply); reply.send('first'); reply.send('second') }),
+    wanted: { status: 200, body: 'first' }
+  },
+  {
+    title: 'an async handler returns a value after sending another',
+    route: (app, accept) => app.get('/', async (_, reply) => { accept(reply); reply.send('first'); await settle(); return 'second' }),
+    wanted: { status: 200, body: 'first' }
   },
   {
     title: 'a handler throws after sending',

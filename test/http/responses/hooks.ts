@@ -1,4 +1,7 @@
 /** Jobs staged in hooks, and what other plugins' hooks do to a response. */
+import { randomBytes } from 'node:crypto'
+import { Readable } from 'node:stream'
+import compress from '@fastify/compress'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import t from 'tap'
 import { deferred } from '../../support/harness.ts'
@@ -24,6 +27,16 @@ const stagedIn: Record<string, (app: FastifyInstance, accept: Accept) => void> =
   onResponse: (app, accept) => app.addHook('onResponse', (_request, reply, done) => { accept(reply); done() }),
   'an async onResponse': (app, accept) => app.addHook('onResponse', async (_, reply) => { await settle(); accept(reply) }),
   'a scheduled timer': (app, accept) => app.addHook('onResponse', async (_, reply) => { setTimeout(() => { accept(reply) }, 1) })
+}
+
+const compressed: Record<string, (reply: FastifyReply) => unknown> = {
+  'a body': () => 'sent',
+  'a stream': () => Readable.from(['one ', 'two']),
+  'a stream that fails in its middle': ({ raw }) => Readable.from((async function * () {
+    yield randomBytes(200_000)
+    while (!raw.headersSent) await settle()
+    throw broken
+  })())
 }
 
 for (const protocol of protocols) {
@@ -83,6 +96,18 @@ for (const protocol of protocols) {
     t.equal((await asked).status, 200)
     await made.check(t)
   })
+
+  for (const [what, answer] of Object.entries(compressed)) {
+    t.test(`a job starts once when ${what} is compressed behind a slow onSend hook, over ${protocol}`, async (t) => {
+      const made = await site(t, async ({ app, ledger }) => {
+        app.addHook('onSend', async () => { await settle() })
+        await app.register(compress, { threshold: 0, encodings: ['gzip'] })
+        app.get('/', async (_, reply) => { ledger.accept(reply); return reply.type('text/plain').send(answer(reply)) })
+      }, { protocol })
+      t.match(await made.ask('/', { headers: { 'accept-encoding': 'gzip' } }), { status: 200, headers: { 'content-encoding': 'gzip' } })
+      await made.check(t)
+    })
+  }
 
   const badHooks: Record<string, (request: FastifyRequest, reply: FastifyReply, done: () => void) => void> = {
     throws: () => { throw broken },

@@ -94,6 +94,22 @@ t.test('a response that was cut off behind a pending one counts as aborted', asy
   gate.resolve()
 })
 
+t.test('a response that breaks behind a pending one lets its job start once', async (t) => {
+  const gate = deferred()
+  const made = await site(t, ({ app, ledger }) => {
+    app.get('/first', async (_, reply) => { ledger.accept(reply); await gate.promise; return 'first;' })
+    app.get('/second', async (_, reply) => { ledger.accept(reply); reply.hijack(); reply.raw.destroy() })
+  })
+  const wire = new Wire(t, made)
+  wire.send('/first', '/second')
+  await made.ledger.accepted(2)
+  await settle()
+  t.equal((await made.job(0)).state, 'pending')
+  gate.resolve()
+  await wire.until('first;')
+  await made.check(t, 2)
+})
+
 t.test('the handler of a pipelined request may stage its job when the client has left', async (t) => {
   const gate = deferred()
   const inHandlers = [deferred(), deferred()] as const
