@@ -7,8 +7,6 @@
  * `abandoned`: the handler goes on, and its own end is waited for. Then it is `over`, for good: what is staged later
  * is judged by the same end.
  */
-import type { ServerResponse } from 'node:http'
-import type { Http2ServerResponse } from 'node:http2'
 import type { Socket } from 'node:net'
 import type { FastifyReply } from 'fastify'
 import type { Backend } from '../backend.ts'
@@ -16,9 +14,10 @@ import type { Clock } from '../clock.ts'
 import { Deadlines, type Deadline } from '../deadlines.ts'
 import type { CancelReason, NewJob } from '../job.ts'
 import type { Observer } from '../observe.ts'
+import { afterHandler, isComplete, isGone, isHttp2, leftEarly, type RawResponse } from './response.ts'
 import { accepts, refusal, type ResponseEnd } from './when.ts'
 
-type RawResponse = (ServerResponse | Http2ServerResponse) & { [HOLD]?: Hold | undefined }
+type HeldResponse = RawResponse & { [HOLD]?: Hold | undefined }
 
 const HOLD = Symbol('fastify-background-tasks.hold')
 
@@ -112,14 +111,14 @@ export class Gate {
   }
 
   #holdOf (reply: FastifyReply): Hold {
-    const raw = reply.raw as RawResponse
+    const raw = reply.raw as HeldResponse
     for (let hold = raw[HOLD]; hold !== undefined; hold = hold.next) if (hold.gate === this) return hold
     return (raw[HOLD] = new Hold(this, reply, raw[HOLD]))
   }
 
   #watch (hold: Hold, reply: FastifyReply): void {
     hold.watched = true
-    const raw = reply.raw as RawResponse
+    const raw = reply.raw as HeldResponse
     if (isGone(reply)) return this.#clientGone(hold)
     raw.on('finish', onFinish)
     raw.on('close', onClose)
@@ -131,7 +130,7 @@ export class Gate {
   finished (hold: Hold): void {
     if (hold.state !== 'open') return
     // On a reset HTTP/2 stream `finish` comes although nothing was sent.
-    const raw = hold.reply?.raw as RawResponse
+    const raw = hold.reply?.raw as HeldResponse
     if (raw.headersSent) this.#end(hold, isHttp2(raw) && (raw.stream.aborted || !raw.writableFinished))
     else this.#clientGone(hold)
   }
@@ -207,37 +206,17 @@ export async function cancelPending (backend: Backend, job: NewJob, reason: Canc
 
 // The listeners are shared by all responses: `this` leads to the hold.
 
-function onFinish (this: RawResponse): void {
+function onFinish (this: HeldResponse): void {
   for (let hold = this[HOLD]; hold !== undefined; hold = hold.next) hold.gate.finished(hold)
 }
 
-function onClose (this: RawResponse): void {
+function onClose (this: HeldResponse): void {
   for (let hold = this[HOLD]; hold !== undefined; hold = hold.next) hold.gate.closed(hold)
 }
 
-function unlisten (raw: RawResponse): void {
+function unlisten (raw: HeldResponse): void {
   raw.removeListener('finish', onFinish)
   raw.removeListener('close', onClose)
-}
-
-function isHttp2 (raw: RawResponse): raw is Http2ServerResponse {
-  return 'stream' in raw
-}
-
-/** Whether the response had ended, or its connection was gone, before anybody listened. */
-function isGone ({ raw, request }: FastifyReply): boolean {
-  if (isHttp2(raw)) return (raw.stream as typeof raw.stream | undefined)?.destroyed !== false || raw.stream.closed
-  return raw.closed || raw.destroyed || request.raw.socket?.destroyed === true
-}
-
-/** What `inject` was answered is complete before Node counts it as written. */
-function isComplete (raw: RawResponse): boolean {
-  return raw.writableFinished || (raw.writableEnded && raw.socket?.destroyed === false)
-}
-
-/** Node takes an answer to a client that is gone for a finished one. (A request made by `inject` is always aborted in the end.) */
-function leftEarly ({ request: { raw } }: FastifyReply): boolean {
-  return raw.aborted && raw.socket?.destroyed === true
 }
 
 /** The response has no socket of its own yet, and hears nothing when the connection closes. */
@@ -253,37 +232,4 @@ function waitBehind (socket: Socket, hold: Hold): void {
   }
   queued.add(hold)
   hold.queued = queued
-}
-
-/**
- * Calls `done` when Fastify answers into a response whose client is gone. No hook tells of it without a cost for
- * every route, so this one response is watched where every answer passes, until what this returns is called.
- */
-function afterHandler (raw: RawResponse, done: () => void): () => void {
-  const restore: Array<() => void> = []
-  // Streams of both kinds are sent after Fastify has asked `finished` for the end of the response, which begins to listen
-  // for `end`; on Node 24, where the response has closed, for `error` alone.
-  const onListener = (event: string | symbol): void => { if (event === 'end' || event === 'error') done() }
-  raw.on('newListener', onListener)
-  for (const method of ['writeHead', 'end', 'destroy'] as const) {
-    const own = Object.getOwnPropertyDescriptor(raw, method)
-    const previous = raw[method] as (...args: unknown[]) => unknown
-    const value = (...args: unknown[]): unknown => {
-      try {
-        return Reflect.apply(previous, raw, args)
-      } finally {
-        done() // only now: the call may set the status
-      }
-    }
-    Object.defineProperty(raw, method, { configurable: true, writable: true, value })
-    restore.push(() => {
-      if (Object.getOwnPropertyDescriptor(raw, method)?.value !== value) return // somebody laid more over it
-      if (own === undefined) Reflect.deleteProperty(raw, method)
-      else Object.defineProperty(raw, method, own)
-    })
-  }
-  return () => {
-    raw.removeListener('newListener', onListener)
-    for (const each of restore) each()
-  }
 }

@@ -1,7 +1,8 @@
 /** Several responses on one connection: behind each other (pipelining) and after each other (keep-alive). */
 import http from 'node:http'
-import t from 'tap'
 import type { Socket } from 'node:net'
+import type { FastifyReply } from 'fastify'
+import t from 'tap'
 import { deferred, type Deferred } from '../../support/harness.ts'
 import { site, Wire, type Site } from '../../support/http.ts'
 import { leftOn, settle } from '../../support/ledger.ts'
@@ -108,6 +109,29 @@ t.test('a response that breaks behind a pending one lets its job start once', as
   gate.resolve()
   await wire.until('first;')
   await made.check(t, 2)
+})
+
+t.test('a job staged behind a response that has just broken waits for its own handler', async (t) => {
+  const gate = deferred()
+  let first: FastifyReply | undefined
+  const made = await site(t, ({ app, ledger }) => {
+    app.get('/first', async (_, reply) => { first = reply.hijack() })
+    app.get('/second', async (_, reply) => {
+      first?.raw.destroy() // with the connection, which closes in a later turn
+      ledger.accept(reply)
+      await gate.promise
+      ledger.events.push('handler')
+      return 'unheard'
+    })
+  })
+  const wire = new Wire(t, made)
+  wire.send('/first', '/second')
+  await made.ledger.accepted(1)
+  await made.ledger.entries[0]!.end.promise
+  await settle()
+  gate.resolve()
+  await made.check(t)
+  t.same(made.ledger.events, ['handler', 'job'])
 })
 
 t.test('the handler of a pipelined request may stage its job when the client has left', async (t) => {
