@@ -8,7 +8,7 @@ const copies = compile()
 t.teardown(() => { copies.remove() })
 
 t.test('lib/ as it is holds', async (t) => {
-  const { code, said } = await prove(copies.sound, 'owner', 'regressions', 'model', 'soak')
+  const { code, said } = await prove(copies.sound, 'owner', 'regressions', 'model', 'soak', 'chaos')
   t.equal(code, 0, said)
 })
 

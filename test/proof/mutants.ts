@@ -5,7 +5,7 @@ export interface Mutant {
   /** File below lib/, text that must be there, and what takes its place everywhere in the file. */
   readonly edits: ReadonlyArray<readonly [file: string, from: string, to: string]>
   /** The short proof that sees it, and what it says then. */
-  readonly by: 'model' | 'owner' | 'regressions' | 'soak'
+  readonly by: 'model' | 'owner' | 'regressions' | 'soak' | 'chaos'
   readonly says: RegExp
 }
 
@@ -14,17 +14,31 @@ const runner = 'jobs/runner.ts'
 const memory = 'backends/memory/index.ts'
 const lifecycle = 'backends/memory/lifecycle.ts'
 const lists = 'backends/memory/lists.ts'
+const streamClose = "    if (isHttp2(raw)) raw.stream.once('close', () => { onClose.call(raw) })\n"
+const socketClose = '    else if (raw.socket === null) waitBehind(reply.request.raw.socket, hold)\n'
 const listening = "    raw.on('finish', onFinish)\n    raw.on('close', onClose)\n"
+
+const onResponseAlone: Mutant['edits'] = [
+  [gate, listening, ''],
+  [gate, '    hold.giveUp = afterHandler(raw, () => { this.#end(hold, true) })\n', ''],
+  [gate, '  finished (hold: Hold): void {\n', '  finished (hold: Hold): void {\n    if (hold === undefined) return\n'],
+  ['plugin.ts', "  app.addHook('onError'", "  app.addHook('onResponse', (_request, reply, done) => {\n    const hold = Object.getOwnPropertySymbols(reply.raw).find((key) => key.description === 'fastify-background-tasks.hold')\n    gate.finished(reply.raw[hold])\n    done()\n  })\n  app.addHook('onError'"]
+]
+
+const eachEvent: Mutant['edits'] = [
+  [gate, "    if (hold.state !== 'open') return\n", ''],
+  [gate, "    if (hold.state === 'open') this.#clientGone(hold)", '    this.#clientGone(hold)'],
+  [gate, "    if (hold.state === 'over') return\n    const { raw }", '    const { raw }'],
+  [gate, '    hold.reply = undefined\n', ''],
+  [gate, '    this.#deadlines.delete(hold)\n    unlisten(raw)\n', '    this.#deadlines.delete(hold)\n'],
+  [gate, '      hold.staged = []\n', ''],
+  [memory, "      if (entry?.state !== 'pending') continue\n", '      if (entry === undefined) continue\n']
+]
 
 export const mutants: Mutant[] = [
   {
     title: 'the gate waits for onResponse alone',
-    edits: [
-      [gate, listening, ''],
-      [gate, '    hold.giveUp = afterHandler(raw, () => { this.#end(hold, true) })\n', ''],
-      [gate, '  finished (hold: Hold): void {\n', '  finished (hold: Hold): void {\n    if (hold === undefined) return\n'],
-      ['plugin.ts', "  app.addHook('onError'", "  app.addHook('onResponse', (_request, reply, done) => {\n    const hold = Object.getOwnPropertySymbols(reply.raw).find((key) => key.description === 'fastify-background-tasks.hold')\n    gate.finished(reply.raw[hold])\n    done()\n  })\n  app.addHook('onError'"]
-    ],
+    edits: onResponseAlone,
     by: 'model',
     says: /its response is over, and it still waits for it/
   },
@@ -36,15 +50,7 @@ export const mutants: Mutant[] = [
   },
   {
     title: 'the gate releases once for each event',
-    edits: [
-      [gate, "    if (hold.state !== 'open') return\n", ''],
-      [gate, "    if (hold.state === 'open') this.#clientGone(hold)", '    this.#clientGone(hold)'],
-      [gate, "    if (hold.state === 'over') return\n    const { raw }", '    const { raw }'],
-      [gate, '    hold.reply = undefined\n', ''],
-      [gate, '    this.#deadlines.delete(hold)\n    unlisten(raw)\n', '    this.#deadlines.delete(hold)\n'],
-      [gate, '      hold.staged = []\n', ''],
-      [memory, "      if (entry?.state !== 'pending') continue\n", '      if (entry === undefined) continue\n']
-    ],
+    edits: eachEvent,
     by: 'model',
     says: /became|waits beside a free slot/
   },
@@ -57,7 +63,7 @@ export const mutants: Mutant[] = [
   {
     title: 'a timeout frees the slot while the body runs on, as p-queue does',
     edits: [
-      [runner, 'invoke(attempt, task, running.context)', 'Promise.race([invoke(attempt, task, running.context), new Promise((resolve) => { running.free = resolve })])'],
+      [runner, 'invoke(running, task, this.settings.observer)', 'Promise.race([invoke(running, task, this.settings.observer), new Promise((resolve) => { running.free = resolve })])'],
       [runner, '    running.abortedAt = ', '    running.free?.()\n    running.abortedAt = ']
     ],
     by: 'model',
@@ -95,7 +101,7 @@ export const mutants: Mutant[] = [
   },
   {
     title: 'an ended job keeps its closure',
-    edits: [[lifecycle, '      entry.local = undefined\n', '']],
+    edits: [[lifecycle, '      job.local = undefined\n', '']],
     by: 'soak',
     says: /requests are still held by their jobs/
   },
@@ -155,7 +161,7 @@ export const mutants: Mutant[] = [
   },
   {
     title: 'the waiting room forgets the bytes',
-    edits: [[lifecycle, '    load.bytes -= entry.bytes\n', '']],
+    edits: [[lifecycle, '    load.bytes -= entry.job.bytes\n', '']],
     by: 'model',
     says: /refused: .*FST_BG_QUEUE_FULL|refused: .*is full/
   },
@@ -180,19 +186,19 @@ export const mutants: Mutant[] = [
   },
   {
     title: 'a shutdown names what was cancelled otherwise',
-    edits: [['jobs/drain.ts', 'cancelled.push(this.#backend.get(id))', "cancelled.push({ id, reason: 'shutdown' })"]],
+    edits: [['jobs/drain.ts', 'cancelled.push(this.#backends.volatile.get(id))', "cancelled.push({ id, reason: 'shutdown' })"]],
     by: 'regressions',
     says: /onUnfinished names/
   },
   {
     title: 'the end of a response cancels what is no longer pending',
-    edits: [[gate, "      if ((await this.#backend.get(job.id))?.state !== 'pending') return\n", '']],
+    edits: [[gate, "  if ((await backend.get(job.id))?.state !== 'pending') return\n", '']],
     by: 'regressions',
     says: /nobody cancelled it/
   },
   {
     title: 'a response over by maxHold is judged again',
-    edits: [[gate, "    if (hold.state === 'over') return // by maxHold", '    // by maxHold']],
+    edits: [[gate, "    if (hold.state === 'over') return // by maxHold", '    // by maxHold'], [gate, 'hold.end as ResponseEnd', '{ ...hold.end, failed: hold.failed } as ResponseEnd']],
     by: 'regressions',
     says: /nobody cancelled it/
   },
@@ -201,5 +207,60 @@ export const mutants: Mutant[] = [
     edits: [[lifecycle, 'this.pump(entry.home, this.#clock.monotonic()) //', 'this.pump(entry.home, now) //']],
     by: 'regressions',
     says: /the limiter forbids it/
+  },
+  // What real clients see.
+  {
+    title: 'the gate waits for onResponse alone, seen by the clients',
+    edits: onResponseAlone,
+    by: 'chaos',
+    says: /lost [1-9]/
+  },
+  {
+    title: 'the gate hears finish alone',
+    edits: [[gate, "    raw.on('close', onClose)\n", ''], [gate, streamClose, ''], [gate, socketClose, '']],
+    by: 'chaos',
+    says: /lost [1-9]/
+  },
+  {
+    title: 'the gate does not hear the close of a stream',
+    edits: [[gate, streamClose, ''], [gate, '    else if (raw.socket', '    if (raw.socket']],
+    by: 'chaos',
+    says: /lost [1-9]/
+  },
+  {
+    title: 'the gate does not hear the close of a pipelined connection',
+    edits: [[gate, socketClose, '']],
+    by: 'chaos',
+    says: /lost [1-9]/
+  },
+  {
+    title: 'the gate releases once for each event, seen by the clients',
+    edits: eachEvent,
+    by: 'chaos',
+    says: /twice [1-9]|cannot become/
+  },
+  {
+    title: 'the gate releases in the turn of the end',
+    edits: [[gate, 'this.#clock.soon(() => {', '[0].forEach(() => {']],
+    by: 'chaos',
+    says: /early [1-9]/
+  },
+  {
+    title: 'an abandoned response does not wait for its handler',
+    edits: [[gate, "    hold.state = 'abandoned'\n", '    return this.#end(hold, true)\n']],
+    by: 'chaos',
+    says: /early [1-9]/
+  },
+  {
+    title: 'a client that left is not noticed',
+    edits: [[gate, 'error: hold.error, aborted }', 'error: hold.error, aborted: false }']],
+    by: 'chaos',
+    says: /wrong [1-9]/
+  },
+  {
+    title: 'what waits for a handler stays when maxHold has given it up',
+    edits: [[gate, '    hold.giveUp?.()\n', '']],
+    by: 'chaos',
+    says: /left [1-9]/
   }
 ]

@@ -1,5 +1,6 @@
 /** The short proofs in a process of their own, for copies of lib/ that are broken on purpose: `node short.js model soak`. */
 import fc from 'fast-check'
+import { chaos } from './chaos/run.ts'
 import { check } from './check.ts'
 import { checkOwner } from './owner.ts'
 import { plans } from './plan.ts'
@@ -19,6 +20,10 @@ const proofs: Record<string, () => Promise<unknown>> = {
   async soak () {
     const { load } = await soak(3_000, () => {})
     if (load.faults.length > 0) throw new Error(load.faults.join('; '))
+  },
+  async chaos () {
+    const { clean, sum, examples } = await chaos({ requests: 1_500, seed: 1, patience: 2_000 })
+    if (!clean) throw new Error(`${sum}; ${examples[0]}`)
   }
 }
 

@@ -8,8 +8,9 @@ import { tmpdir } from 'node:os'
 import { extname, join } from 'node:path'
 import { performance } from 'node:perf_hooks'
 import { fileURLToPath } from 'node:url'
+import { chance } from './chance.ts'
 import type { Scenario } from './shutdown-app.ts'
-import { chance, start, type Load } from './shutdown-clients.ts'
+import { start, type Load } from './shutdown-clients.ts'
 
 export interface Report {
   accepted: number

@@ -1,6 +1,5 @@
 /** Servers and clients on real sockets, with the plugin and a ledger of its jobs. */
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
 import http, { type IncomingMessage, type RequestOptions } from 'node:http'
 import http2, { type ClientHttp2Session, type ClientHttp2Stream } from 'node:http2'
 import https from 'node:https'
@@ -10,6 +9,7 @@ import Fastify, { type FastifyInstance, type FastifyRegisterOptions } from 'fast
 import { backgroundTasks, type BackgroundTasksOptions, type JobRecord } from '../../lib/index.ts'
 import { deferred } from './harness.ts'
 import { Ledger, settle } from './ledger.ts'
+import { tls } from './tls.ts'
 
 export type Protocol = 'HTTP/1.1' | 'HTTP/1.1 with TLS' | 'HTTP/2' | 'HTTP/2 with TLS'
 export const protocols: Protocol[] = ['HTTP/1.1', 'HTTP/1.1 with TLS', 'HTTP/2', 'HTTP/2 with TLS']
@@ -41,7 +41,7 @@ export class Site {
     const options: Record<string, unknown> = {
       logger: { level: 'info', stream: { write: (line: string) => { this.log.push(JSON.parse(line)) } } },
       ...(protocol.startsWith('HTTP/2') ? { http2: true } : {}),
-      ...(protocol.endsWith('TLS') ? { https: tls() } : {}),
+      ...(protocol.endsWith('TLS') ? { https: tls } : {}),
       ...server
     }
     this.app = Fastify(options)
@@ -76,12 +76,6 @@ export class Site {
     await settle()
     t.same(this.ledger.summary(refused), { accepted: count, early: 0, lost: 0, twice: 0 }, 'each job ran once, after its response')
   }
-}
-
-let read: { key: Buffer, cert: Buffer } | undefined
-function tls (): { key: Buffer, cert: Buffer } {
-  const file = (name: string): Buffer => readFileSync(new URL(`../fixtures/tls/${name}.pem`, import.meta.url))
-  return (read ??= { key: file('key'), cert: file('cert') })
 }
 
 /** A server that listens, with the plugin in it. Closed at the end of the test, after its clients. */
@@ -125,7 +119,7 @@ export async function open (site: Site, path: string, options: AskOptions = {}):
 
 function openHttp1 (site: Site, path: string, { method = 'GET', headers = {}, body }: AskOptions): Exchange {
   const given: RequestOptions = { host: 'localhost', port: site.port, path, method, headers, agent: false, family: 4 }
-  const request = site.protocol === 'HTTP/1.1' ? http.request(given) : https.request({ ...given, ca: tls().cert })
+  const request = site.protocol === 'HTTP/1.1' ? http.request(given) : https.request({ ...given, ca: tls.cert })
   request.end(body)
   request.on('error', () => {}) // told by `response`
   const came = once(request, 'response') as Promise<[IncomingMessage]>
@@ -147,7 +141,7 @@ async function openHttp2 (site: Site, path: string, { method = 'GET', headers = 
 }
 
 export function connect2 (site: Site): ClientHttp2Session {
-  const session = http2.connect(site.origin, site.protocol.endsWith('TLS') ? { ca: tls().cert } : {})
+  const session = http2.connect(site.origin, site.protocol.endsWith('TLS') ? { ca: tls.cert } : {})
   session.on('error', () => {}) // a test that breaks a session knows
   return session
 }

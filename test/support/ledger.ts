@@ -2,12 +2,11 @@
  * Watches over the rule of responses: a job starts once, after the response that staged it is over, and nothing of it
  * stays on the response or its socket.
  */
-import type { Http2ServerResponse } from 'node:http2'
 import type { Socket } from 'node:net'
-import type { Readable } from 'node:stream'
 import type { FastifyReply } from 'fastify'
 import type { JobHandle, JobOptions } from '../../lib/index.ts'
 import { deferred } from './harness.ts'
+import { onResponseEnd } from './response-end.ts'
 
 /** Lets what is under way in this process come to rest. */
 export async function settle (turns = 5): Promise<void> {
@@ -73,7 +72,6 @@ export class Ledger {
 }
 
 const ends = new WeakMap<object, End>()
-const onClosed = new WeakMap<Socket, Set<() => void>>()
 let waiting: Array<() => void> = []
 
 /** One hop for all, as in the gate: of two responses that end in one turn, both are over in the next. */
@@ -86,37 +84,15 @@ function nextTurn (run: () => void): void {
   })
 }
 
-function endOf ({ raw, request }: FastifyReply): End {
-  const known = ends.get(raw)
+function endOf (reply: FastifyReply): End {
+  const known = ends.get(reply.raw)
   if (known !== undefined) return known
-  const stream = (raw as unknown as Http2ServerResponse).stream as Readable | undefined
-  const { socket } = request.raw
   const end: End = { over: false, promise: Promise.resolve() }
-  ends.set(raw, end)
+  ends.set(reply.raw, end)
   end.promise = new Promise((resolve) => {
-    const over = (): void => {
-      raw.off('finish', over).off('close', over)
-      stream?.off('close', over)
-      onClosed.get(socket)?.delete(over)
-      nextTurn(() => { end.over = true; resolve() })
-    }
-    if (stream === undefined ? raw.closed || raw.destroyed || socket.destroyed : stream.destroyed) return over()
-    raw.on('finish', over).on('close', over)
-    if (stream === undefined) whenClosed(socket, over)
-    else stream.on('close', over)
+    onResponseEnd(reply, () => { nextTurn(() => { end.over = true; resolve() }) })
   })
   return end
-}
-
-/** One listener a socket, so that the gate's own can be counted. */
-function whenClosed (socket: Socket, run: () => void): void {
-  let all = onClosed.get(socket)
-  if (all === undefined) {
-    const runs = all = new Set()
-    onClosed.set(socket, all)
-    socket.once('close', () => { for (const each of runs) each() })
-  }
-  all.add(run)
 }
 
 /** How many listeners there are, and what was laid over the response's own methods. */
