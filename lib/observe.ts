@@ -1,4 +1,5 @@
 /** What is told to the log, and counted. One line for each thing that happened; nothing happens silently. */
+import { channel } from 'node:diagnostics_channel'
 import type { Clock, Timer } from './clock.ts'
 import { describe, type ErrorFacts } from './describe.ts'
 import type { AbortKind } from './errors.ts'
@@ -30,16 +31,21 @@ export interface Incidents {
   held: number
   /** Rejections and exceptions that jobs let escape. */
   floating: number
+  /** Times a job held the event loop longer than `maxBlock`. */
+  blocked: number
   /** Jobs that their store could not take. */
   unstored: number
 }
+
+/** Told `{ jobId, task, queue, reqId, attempt, blockedMs }`. */
+const blockedChannel = channel('fastify-background-tasks:blocked')
 
 /** Ids in one log line. */
 const NAMED = 20
 
 export class Observer {
   readonly totals: Totals = { completed: 0, cancelled: 0, failedAttempts: 0, deadLettered: 0 }
-  readonly incidents: Incidents = { refused: 0, evicted: 0, held: 0, floating: 0, unstored: 0 }
+  readonly incidents: Incidents = { refused: 0, evicted: 0, held: 0, floating: 0, blocked: 0, unstored: 0 }
   readonly #log: Logger
   readonly #often: Throttle
 
@@ -119,6 +125,15 @@ export class Observer {
   held (requestId: string, jobs: number, maxHold: number): void {
     this.incidents.held++
     this.#log.warn({ reqId: requestId, jobs, maxHold }, 'the response did not end within maxHold, its jobs go on without it')
+  }
+
+  /** The event loop stood still meanwhile, and with it every request. */
+  blocked (attempt: Attempt, ms: number): void {
+    this.incidents.blocked++
+    if (blockedChannel.hasSubscribers) blockedChannel.publish({ ...jobFields(attempt.job), attempt: attempt.number, blockedMs: ms })
+    this.#often.say(`blocked ${attempt.job.name}`, 1, (count) => {
+      this.#log.warn({ ...jobFields(attempt.job), attempt: attempt.number, count, blockedMs: Math.round(ms) }, 'job held the event loop')
+    })
   }
 
   /** A body that goes on after its signal aborted and the grace is over. */

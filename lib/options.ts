@@ -72,6 +72,10 @@ export interface BackgroundTasksOptions {
   maxHold?: number | undefined
   /** Cap, in ms, of `Prefer: wait` on `reply.accepted`. 0: the preference is not looked at. @default 0 */
   maxWait?: number | undefined
+  /** Requests first: jobs start only while no request waits for the event loop. `false`: whenever a slot is free. @default true */
+  foreground?: boolean | undefined
+  /** Ms a job may hold the event loop before it is named in the log, in health and on a diagnostics channel. @default 50 */
+  maxBlock?: number | undefined
   /** Where the queues stand. @default memory() */
   backend?: Backend | undefined
   /** Prefix of our routes, as for every plugin. */
@@ -105,6 +109,8 @@ export interface Settings {
   readonly onUnfinished: ((jobs: JobRecord[]) => void) | undefined
   readonly maxHold: number
   readonly maxWait: number
+  readonly foreground: boolean
+  readonly maxBlock: number
   readonly backend: Backend | undefined
   readonly routes: RouteSettings
   readonly health: { readonly maxAge: number, readonly maxDead: number }
@@ -153,6 +159,8 @@ const CHECKS: check.Checks = {
   onUnfinished: check.func,
   maxHold: check.positiveDuration,
   maxWait: check.duration,
+  foreground: check.boolean,
+  maxBlock: check.positiveDuration,
   backend: isBackend,
   prefix: (value) => value === '' || (typeof value === 'string' && value.startsWith('/')) ? undefined : 'a path that starts with "/", or an empty string',
   routes: check.either(check.oneOf(false), anObject),
@@ -201,6 +209,8 @@ export function resolveOptions (options: BackgroundTasksOptions): Settings {
     onUnfinished: given.onUnfinished,
     maxHold: given.maxHold ?? 300_000,
     maxWait: given.maxWait ?? 0,
+    foreground: given.foreground ?? true,
+    maxBlock: given.maxBlock ?? 50,
     backend: given.backend,
     routes: resolveRoutes(given),
     health: { maxAge: given.health?.maxAge ?? 60_000, maxDead: given.health?.maxDead ?? Infinity },

@@ -31,7 +31,7 @@ async function takenOrRefused (call: () => unknown): Promise<'taken' | 'refused'
 
 const pluginOptions = [
   'concurrency', 'queues', 'maxQueueSize', 'maxQueueBytes', 'maxPayloadBytes', 'defaults', 'retention', 'drainTimeout', 'abortGrace', 'onUnfinished',
-  'maxHold', 'maxWait', 'backend', 'prefix', 'routes', 'health', 'authorize', 'logLevel', 'logSerializers', 'foreground', '__proto__', 'constructor', 'x\ny'
+  'maxHold', 'maxWait', 'backend', 'prefix', 'routes', 'health', 'authorize', 'logLevel', 'logSerializers', 'foreground', 'maxBlock', '__proto__', 'constructor', 'x\ny'
 ]
 const jobOptions = [
   'attempts', 'backoff', 'timeout', 'retryIf', 'delay', 'runAt', 'ttl', 'priority', 'queue', 'when', 'onAbort', 'callerContext',

@@ -86,7 +86,7 @@ export const healthSchema = {
       }
     },
     totals: counted('completed', 'cancelled', 'failedAttempts', 'deadLettered'),
-    incidents: counted('refused', 'evicted', 'held', 'floating', 'unstored'),
+    incidents: counted('refused', 'evicted', 'held', 'floating', 'unstored', 'blocked'),
     leaked: integer,
     oldestWaitingMs: number,
     eventLoopDelayMs: number,

@@ -12,7 +12,7 @@ export interface Stage {
   readonly maxBytes: number
   readonly reason: JobAbortedError | undefined
   note (value: Json): void
-  soon (run: () => void): void
+  give (): Promise<void>
 }
 
 /** Passes the stage's abort on to the signal, if anybody took it. No method: a body could put another in its place. */
@@ -68,7 +68,7 @@ export class AttemptContext implements JobContext {
 
   get yieldNow (): () => Promise<void> {
     const stage = this.#stage
-    return () => new Promise((resolve) => { stage.soon(resolve) })
+    return () => stage.give()
   }
 }
 

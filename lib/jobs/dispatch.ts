@@ -28,6 +28,7 @@ export class Dispatch implements Sink, Watcher, Work<Running> {
   readonly #observer: Observer
   readonly #changes: Changes
   readonly #turns: Turns
+  readonly #maxBlock: number
   /** Queues whose backend wants to know when a body really starts. */
   readonly #limited = new Set<string>()
 
@@ -38,17 +39,19 @@ export class Dispatch implements Sink, Watcher, Work<Running> {
     this.#registry = registry
     this.#hooks = hooks
     this.#observer = observer
-    const { abortGrace, maxPayloadBytes } = settings
+    const { abortGrace, maxPayloadBytes, foreground } = settings
+    this.#maxBlock = settings.maxBlock
+    this.#turns = new Turns(clock, foreground)
+    const give = (): Promise<void> => this.#turns.give()
     const durable = (job: NewJob): boolean => backends.of(job.queue, job.local?.run !== undefined).durable
-    this.runner = new Runner({ clock, observer, abortGrace, maxResultBytes: maxPayloadBytes, durable }, this)
-    this.#turns = new Turns(clock)
+    this.runner = new Runner({ clock, observer, abortGrace, maxResultBytes: maxPayloadBytes, durable, give }, this)
   }
 
   /** Opens a pool for each queue, and asks the backend for work. */
   open (queues: ReadonlyMap<string, PoolSettings>): void {
     for (const [name, { concurrency, limiter }] of queues) {
       if (limiter !== undefined) this.#limited.add(name)
-      const pool = new Pool(concurrency, this.#turns, this, (n) => { this.#backend.want(name, n) })
+      const pool = new Pool({ concurrency, maxBlock: this.#maxBlock }, this.#turns, this, (n) => { this.#backend.want(name, n) })
       this.pools.set(name, pool)
       pool.announce()
     }
@@ -141,6 +144,10 @@ export class Dispatch implements Sink, Watcher, Work<Running> {
     }
     const judged = this.runner.verdict(running)
     if (judged !== undefined) this.#settle(running, judged)
+  }
+
+  blocked (attempt: Attempt, ms: number): void {
+    this.#observer.blocked(attempt, ms)
   }
 
   #settle (running: Running, { outcome, policyError, thrown }: Judged): void {

@@ -1,22 +1,34 @@
 /**
- * The slots of one queue. p-queue bounds how many slots run; a slot takes one attempt after the other until none is
- * left. Waiting jobs stay with the backend, which is told how many attempts it may have out: never more than slots.
+ * The slots of one queue. p-queue bounds how many there are; a slot takes one attempt after the other. Waiting jobs stay
+ * with the backend, which is told how many attempts it may have out: never more than slots.
+ *
+ * A slot looks for work, is inside a body, or is parked. At most one looks at a time, and another one is sent looking only
+ * when the bodies that run have done what they can do at once: so the time they take counts before the next one starts.
  */
 import { AsyncResource } from 'node:async_hooks'
 import PQueue from 'p-queue'
 import type { Attempt } from '../job.ts'
 import type { Turns } from './turns.ts'
 
-/** What a slot does with an attempt. Neither must throw. */
+/** What a slot does with an attempt. None of it must throw. */
 export interface Work<Run extends { readonly body: unknown }> {
   /** Starts the attempt; `now` on the monotonic clock. Its body may be a promise, that of a task or of anybody; `undefined`: there is nothing to run. */
   begin (attempt: Attempt, now: number): Run | undefined
   /** The body has settled, and the slot is free again; brings the next attempt. */
   ended (run: Run, threw: boolean, value: unknown): void
+  /** The body held the event loop: it was the last that started before the loop could turn, `ms` later. */
+  blocked (attempt: Attempt, ms: number): void
+}
+
+export interface PoolSettings {
+  readonly concurrency: number
+  /** Ms from which on a body blocks the loop. */
+  readonly maxBlock: number
 }
 
 export class Pool<Run extends { readonly body: unknown }> {
   readonly concurrency: number
+  readonly #maxBlock: number
   readonly #slots: PQueue
   readonly #inbox: Attempt[] = []
   readonly #work: Work<Run>
@@ -24,16 +36,24 @@ export class Pool<Run extends { readonly body: unknown }> {
   readonly #want: (n: number) => void
   /** Slots start here, so that no job sees the async context of whoever happened to wake them. */
   readonly #home = new AsyncResource('BackgroundTasks')
+  /** Slots stay open: to open one costs more than a job. */
+  readonly #parked: Array<() => void> = []
   #open = 0
-  /** Of the open slots: those inside a body. The others are about to look into the inbox. */
+  #looking = false
+  /** Slots inside a body. */
   #running = 0
-  /** Of the running: those whose body outlived its verdict. */
+  /** Of these: those whose body outlived its verdict. */
   #held = 0
+  /** The last attempt that began in this turn, and when. */
+  #last: Attempt | undefined
+  #begun = 0
+  #restless = false
   #paused = false
   #stopped = false
 
-  constructor (concurrency: number, turns: Turns, work: Work<Run>, want: (n: number) => void) {
+  constructor ({ concurrency, maxBlock }: PoolSettings, turns: Turns, work: Work<Run>, want: (n: number) => void) {
     this.concurrency = concurrency
+    this.#maxBlock = maxBlock
     this.#slots = new PQueue({ concurrency })
     this.#turns = turns
     this.#work = work
@@ -43,23 +63,33 @@ export class Pool<Run extends { readonly body: unknown }> {
   get paused (): boolean { return this.#paused }
   get busy (): number { return this.#inbox.length + this.#running - this.#held }
 
-  /** Called at the beginning of a turn of the loop, or from a slot that has ended. */
   accept (attempts: readonly Attempt[]): void {
     this.#inbox.push(...attempts)
-    if (this.#open === 0) this.#turns.begin()
-    while (this.#open < this.concurrency && this.#open - this.#running < this.#inbox.length) {
-      this.#open++
-      this.#home.runInAsyncScope(() => { void this.#slots.add(this.#slot) })
-    }
+    this.#wake()
+  }
+
+  #wake (): void {
+    if (this.#looking || this.#inbox.length === 0) return
+    const wake = this.#parked.pop()
+    if (wake === undefined && this.#open === this.concurrency) return
+    this.#looking = true
+    if (wake !== undefined) return wake()
+    this.#open++
+    this.#home.runInAsyncScope(() => { void this.#slots.add(this.#slot) })
   }
 
   readonly #slot = async (): Promise<void> => {
     for (;;) {
       while (this.#turns.over) await this.#turns.next()
+      this.#blame()
       const attempt = this.#inbox.shift()
-      if (attempt === undefined) break
+      this.#looking = false
+      if (attempt === undefined) {
+        await this.#park()
+        continue
+      }
       this.#running++
-      const run = this.#work.begin(attempt, this.#turns.now)
+      const run = this.#begin(attempt)
       let threw = false
       let value: unknown
       try {
@@ -69,9 +99,41 @@ export class Pool<Run extends { readonly body: unknown }> {
         value = thrown
       }
       this.#running--
+      const looks = !this.#looking
+      this.#looking = true // what `ended` brings needs no other slot
       if (run !== undefined) this.#work.ended(run, threw, value)
+      if (!looks) await this.#park()
     }
-    this.#open--
+  }
+
+  #park (): Promise<void> {
+    return new Promise((resolve) => { this.#parked.push(resolve) })
+  }
+
+  #begin (attempt: Attempt): Run | undefined {
+    this.#last = attempt
+    this.#begun = this.#turns.now
+    if (!this.#restless) {
+      this.#restless = true
+      process.nextTick(this.#rest)
+    }
+    return this.#work.begin(attempt, this.#begun)
+  }
+
+  /** Called when all that follows at once has happened: Node runs its ticks when no microtask is left. */
+  readonly #rest = (): void => {
+    this.#restless = false
+    this.#turns.rest()
+    this.#blame()
+    this.#wake()
+  }
+
+  #blame (): void {
+    const last = this.#last
+    if (last === undefined) return
+    this.#last = undefined
+    const held = this.#turns.now - this.#begun
+    if (held > this.#maxBlock) this.#work.blocked(last, held)
   }
 
   /** A body goes on although its job was judged: its slot stays taken. */

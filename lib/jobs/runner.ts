@@ -38,6 +38,8 @@ export interface RunnerSettings {
   readonly abortGrace: number
   readonly maxResultBytes: number
   /** Whether the backend keeps the job over a shutdown: it is given back, not cancelled. */
+  /** Resolves when the loop has turned and requests have had their part. */
+  readonly give: () => Promise<void>
   readonly durable: (job: NewJob) => boolean
 }
 
@@ -82,7 +84,7 @@ export class Running implements Deadline, Stage {
 
   note (value: Json): void { this.#runner.watcher.progress(this.attempt, value) }
 
-  soon (run: () => void): void { this.#runner.settings.clock.soon(run) }
+  give (): Promise<void> { return this.#runner.settings.give() }
 }
 
 export class Runner {

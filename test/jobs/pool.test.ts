@@ -1,15 +1,15 @@
 /** The slots of a queue: how many bodies are alive, and how long they hold the event loop. */
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { performance } from 'node:perf_hooks'
-import Fastify, { type FastifyBaseLogger, type FastifyRegisterOptions } from 'fastify'
+import Fastify, { type FastifyBaseLogger, type FastifyRegisterOptions, type FastifyServerOptions } from 'fastify'
 import t, { test, type Test } from 'tap'
-import type { Clock, Timer } from '../../lib/clock.ts'
 import { backgroundTasks, memory, type BackgroundTasksOptions, type JobHandle } from '../../lib/index.ts'
 import type { Attempt } from '../../lib/job.ts'
 import { TASK_DEFAULTS } from '../../lib/job-options.ts'
 import { MadeJob } from '../../lib/jobs/made.ts'
 import { Pool } from '../../lib/jobs/pool.ts'
 import { Turns } from '../../lib/jobs/turns.ts'
-import { TestClock } from '../support/clock.ts'
+import { BusyClock, TestClock } from '../support/clock.ts'
 import { closeInTime, deferred, record, setup, until, type Deferred } from '../support/harness.ts'
 import { watchLeaks } from '../support/leaks.ts'
 
@@ -18,23 +18,10 @@ watchLeaks(t)
 /** The loop's own number of this turn. */
 const turn = (): number => performance.nodeTiming.uvMetricsInfo.loopCount
 
-/** A clock on which bodies can spend time without wasting any. */
-class BusyClock implements Clock {
-  readonly calm = new TestClock()
-  #spent = 0
-  readonly now = (): number => this.calm.now()
-  readonly monotonic = (): number => this.calm.monotonic() + this.#spent
-  readonly random = (): number => this.calm.chance
-  readonly soon = (run: () => void): void => { this.calm.soon(run) }
-  setTimer (run: () => void, ms: number): Timer { return this.calm.setTimer(run, ms) }
-  clearTimer (timer: Timer): void { this.calm.clearTimer(timer) }
-  spend (ms: number): void { this.#spent += ms }
-}
-
 /** An application whose jobs take time from the clock. */
-async function busyApp (t: Test, options: BackgroundTasksOptions = {}) {
+async function busyApp (t: Test, options: BackgroundTasksOptions = {}, server: FastifyServerOptions = {}) {
   const clock = new BusyClock()
-  const app = Fastify()
+  const app = Fastify(server)
   t.teardown(() => closeInTime(app, clock.calm))
   await app.register(backgroundTasks, { backend: memory({ clock }), ...options } as FastifyRegisterOptions<BackgroundTasksOptions>)
   return { app, clock }
@@ -216,7 +203,7 @@ test('deliveries in one turn of the loop share its slice, also when the pool was
   const clock = new BusyClock()
   const turns: number[] = []
   const run = async (): Promise<void> => { clock.spend(5); turns.push(turn()) }
-  const pool = new Pool(4, new Turns(clock), { begin: () => ({ body: run() }), ended () {} }, () => {})
+  const pool = new Pool({ concurrency: 4, maxBlock: 50 }, new Turns(clock, true), { begin: () => ({ body: run() }), ended () {}, blocked () {} }, () => {})
   // Both callbacks belong to one turn; the first body has settled before the second delivery.
   await new Promise<void>((resolve) => {
     setImmediate(() => { pool.accept([{} as Attempt]) })
@@ -224,6 +211,29 @@ test('deliveries in one turn of the loop share its slice, also when the pool was
   })
   await until(() => turns.length === 2)
   t.not(turns[0], turns[1])
+})
+
+test('bodies that do their work after their first wait never do it together in one turn', async (t) => {
+  const { app, clock } = await busyApp(t, { concurrency: 10 })
+  const turns: number[] = []
+  await app.ready()
+  for (let n = 0; n < 20; n++) await app.background.add(async () => { await Promise.resolve(); clock.spend(5); turns.push(turn()) })
+  await until(() => turns.length === 20)
+  t.equal(new Set(turns).size, 20)
+})
+
+test('bodies that wait for something else are all begun, each as soon as there is time', async (t) => {
+  const { app } = await busyApp(t, { concurrency: 10 })
+  const crowd = new Crowd()
+  await app.ready()
+  for (let n = 0; n < 12; n++) await app.background.add(crowd.work)
+  await until(() => crowd.alive === 10)
+  for (let n = 0; n < 12; n++) {
+    await until(() => crowd.ends[n] !== undefined)
+    crowd.ends[n]?.resolve()
+  }
+  await app.background.onIdle()
+  t.equal(crowd.most, 10)
 })
 
 test('jobs of 5 ms whose delays end together never run twice in one turn', async (t) => {
@@ -267,6 +277,62 @@ test('a cancel reaches a job that is active but waits for its turn of the loop',
   t.ok(answer === 'cancelled' || answer === 'cancelling', String(answer))
   t.match(await record(app.background, jobs[1]?.id ?? ''), { state: 'cancelled', reason: 'user' })
   t.strictSame(ran, ['first'])
+})
+
+// Who held the loop
+
+test('a job that holds the loop is named: in the log, in health, on the channel', async (t) => {
+  const lines: Array<Record<string, unknown>> = []
+  const server = { logger: { level: 'warn', stream: { write (line: string) { lines.push(JSON.parse(line) as Record<string, unknown>) } } } }
+  const { app, clock } = await busyApp(t, { maxBlock: 20 }, server)
+  const heard: unknown[] = []
+  const listen = (message: unknown): void => { heard.push(message) }
+  subscribe('fastify-background-tasks:blocked', listen)
+  t.teardown(() => unsubscribe('fastify-background-tasks:blocked', listen))
+  app.background.define('at once', () => { clock.spend(60) })
+  app.background.define('a little later', async () => { await Promise.resolve(); await Promise.resolve(); clock.spend(60) })
+  app.background.define('and waits', async () => { clock.spend(60); await new Promise((resolve) => { setImmediate(resolve) }) })
+  app.background.define('short', async () => { clock.spend(15) })
+  await app.ready()
+  const guilty = []
+  for (const name of ['at once', 'short', 'a little later', 'short', 'short', 'and waits', 'short']) {
+    const { id } = await app.background.add(name)
+    if (name !== 'short') guilty.push({ task: name, jobId: id, queue: 'default', attempt: 1, blockedMs: 60 })
+  }
+  await app.background.onIdle()
+  const blocked = lines.filter(({ msg }) => msg === 'job held the event loop')
+  t.match(blocked, guilty)
+  t.equal(blocked.length, 3)
+  t.match(heard, guilty)
+  t.equal(heard.length, 3)
+  t.equal((await app.inject('/health/jobs')).json().incidents.blocked, 3)
+})
+
+test('what a request holds, and what happens while a job waits, is not blamed on a job', async (t) => {
+  const { app, clock } = await busyApp(t, { maxBlock: 20 })
+  const crowd = new Crowd()
+  app.get('/', async (_request, reply) => { clock.spend(100); reply.background(() => {}); return 'ok' })
+  await app.ready()
+  await app.background.add(crowd.work)
+  await until(() => crowd.alive === 1)
+  await app.inject('/')
+  clock.spend(100)
+  crowd.ends[0]?.resolve()
+  await app.background.add(() => {})
+  await app.background.onIdle()
+  t.equal((await app.inject('/health/jobs')).json().incidents.blocked, 0)
+})
+
+test('a task that holds the loop again and again gets a line a second, with a count', async (t) => {
+  const lines: Array<Record<string, unknown>> = []
+  const server = { logger: { level: 'warn', stream: { write (line: string) { lines.push(JSON.parse(line) as Record<string, unknown>) } } } }
+  const { app, clock } = await busyApp(t, {}, server)
+  app.background.define('greedy', () => { clock.spend(51) })
+  await app.ready()
+  await app.background.addBulk(Array.from({ length: 10 }, () => ({ name: 'greedy' })))
+  await app.background.onIdle()
+  await clock.calm.advance(1_000)
+  t.match(lines.filter(({ msg }) => msg === 'job held the event loop'), [{ count: 1 }, { count: 9 }])
 })
 
 // Trouble
