@@ -34,6 +34,8 @@ export interface Capabilities {
   readonly priority: boolean
   /** Rate limits of queues. */
   readonly limiter: boolean
+  /** Cancelled jobs can be read afterwards, within `retention`. */
+  readonly cancelled: boolean
 }
 
 /** What a backend tells without being asked. */
@@ -64,6 +66,8 @@ export interface BackendSettings {
   readonly retention: Retention
   /** Of a task defined here. What a job has of its own is laid over it; functions are always the task's. */
   readonly policyOf?: (task: string) => Policy | undefined
+  /** Ms after which whoever staged a job releases it in any case, if that process lives. */
+  readonly maxHold: number
 }
 
 /** What a running attempt has to tell. `started`: its body begins now; told only where the queue has a limiter. */
@@ -157,8 +161,11 @@ export interface Backend {
   counts (): Awaitable<Record<string, QueueCounts>>
   /** Cheap and at once; for the limits of the waiting room. */
   load (queue: string): Load
-  /** Calls the listener at each change of state, before an ended job can be forgotten. The change is to be read in the call. Answers how to stop. */
-  watch (listener: (change: Change) => void): () => void
+  /**
+   * Calls the listener at each change of state, before an ended job can be forgotten. The change is to be read in the
+   * call. Answers how to stop, once it is sure that every later change is told.
+   */
+  watch (listener: (change: Change) => void): Awaitable<() => void>
   close (): Awaitable<void>
 }
 

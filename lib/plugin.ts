@@ -117,7 +117,8 @@ const plugin: FastifyPluginAsync<BackgroundTasksOptions> = async function backgr
   app.addHook('onReady', async () => {
     registry.close(backends)
     core.hooks.close()
-    await backends.all.start(dispatch, { queues: registry.queues, retention: settings.retention, policyOf: (task) => registry.find(task)?.policy })
+    const { retention, maxHold } = settings
+    await backends.all.start(dispatch, { queues: registry.queues, retention, maxHold, policyOf: (task) => registry.find(task)?.policy })
     dispatch.open(registry.queues)
     drain.onClosed(listen())
     drain.onClosed(atExit(() => { drain.nameLost() }))

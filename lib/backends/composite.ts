@@ -33,7 +33,7 @@ export function combine (main: Backend | undefined, byQueue: ReadonlyMap<string,
 class Composite implements Backend {
   readonly name: string
   readonly durable: boolean
-  readonly capabilities = { inline: true, delay: true, ttl: true, priority: true, limiter: true }
+  readonly capabilities = { inline: true, delay: true, ttl: true, priority: true, limiter: true, cancelled: true }
   readonly clock?: Clock
   /** The one that keeps functions first: it answers at once. */
   readonly #members: readonly Backend[]
@@ -164,9 +164,16 @@ class Composite implements Backend {
     return sum
   }
 
-  watch (listener: (change: Change) => void): () => void {
-    const stops = this.#members.map((member) => member.watch(listener))
-    return () => { for (const stop of stops) stop() }
+  async watch (listener: (change: Change) => void): Promise<() => void> {
+    const stops: Array<() => void> = []
+    const stop = (): void => { for (const each of stops) each() }
+    try {
+      for (const member of this.#members) stops.push(await member.watch(listener))
+    } catch (error) {
+      stop()
+      throw error
+    }
+    return stop
   }
 
   async close (): Promise<void> {

@@ -1,6 +1,6 @@
 /** Waiting for jobs to change: one watch on the backend for all who wait, and none while nobody does. */
-import type { Backend, Change } from '../backend.ts'
-import { LONGEST_TIMER, type Clock } from '../clock.ts'
+import type { Awaitable, Backend, Change } from '../backend.ts'
+import { LONGEST_TIMER, type Clock, type Timer } from '../clock.ts'
 import { errors } from '../errors.ts'
 import { isFinal } from '../job.ts'
 
@@ -14,12 +14,16 @@ export interface Patience {
   readonly signal?: AbortSignal | undefined
 }
 
+/** Ms after which who waits on a store asks again without being told: news between processes can get lost. */
+const LOOK_AGAIN = 5_000
+
 export class Changes {
   readonly #backend: Backend
   readonly #clock: Clock
   readonly #byId = new Map<string, Set<() => void>>()
   readonly #any = new Set<() => void>()
-  #unwatch: (() => void) | undefined
+  /** How to stop the watch, once it tells everything. */
+  #watch: Awaitable<() => void> | undefined
   #stirred = false
 
   constructor (backend: Backend, clock: Clock) {
@@ -36,9 +40,10 @@ export class Changes {
     return new Promise((resolve, reject) => {
       let asking = false
       let stale = false
+      let over = false
       const look = (): void => {
         stale = asking
-        if (asking) return
+        if (asking || over) return
         asking = true
         ask().then((answer) => {
           asking = false
@@ -50,14 +55,20 @@ export class Changes {
       const onAbort = (): void => { fail(signal?.reason) }
       const leave = this.#join(id, look)
       const timer = timeout > 0 ? this.#clock.setTimer(() => { fail(new errors.Timeout(what, timeout)) }, Math.min(timeout, LONGEST_TIMER)) : undefined
+      let again: Timer | undefined
+      const lookAgain = (): void => { again = this.#clock.setTimer(() => { look(); lookAgain() }, LOOK_AGAIN) }
       const stop = (end: () => void): void => {
+        if (over) return
+        over = true
         leave()
-        if (timer !== undefined) this.#clock.clearTimer(timer)
+        for (const each of [timer, again]) if (each !== undefined) this.#clock.clearTimer(each)
         signal?.removeEventListener('abort', onAbort)
         end()
       }
       signal?.addEventListener('abort', onAbort)
+      if (this.#backend.durable) lookAgain()
       if (signal?.aborted === true) onAbort()
+      else if (this.#watch instanceof Promise) this.#watch.then(look, fail)
       else look()
     })
   }
@@ -74,7 +85,7 @@ export class Changes {
   }
 
   #join (id: string | undefined, listener: () => void): () => void {
-    this.#unwatch ??= this.#backend.watch((change) => { this.#tell(change) })
+    this.#watch ??= this.#backend.watch((change) => { this.#tell(change) })
     const listeners = id === undefined ? this.#any : this.#byId.get(id) ?? new Set()
     if (id !== undefined) this.#byId.set(id, listeners)
     listeners.add(listener)
@@ -82,8 +93,10 @@ export class Changes {
       listeners.delete(listener)
       if (id !== undefined && listeners.size === 0) this.#byId.delete(id)
       if (this.#any.size > 0 || this.#byId.size > 0) return
-      this.#unwatch?.()
-      this.#unwatch = undefined
+      const watch = this.#watch
+      this.#watch = undefined
+      if (watch instanceof Promise) watch.then((stop) => { stop() }, () => {})
+      else watch?.()
     }
   }
 

@@ -80,7 +80,7 @@ export class Drain {
     if (this.#deadline !== undefined) this.#clock.clearTimer(this.#deadline)
     try {
       // Read as they end: retention may forget them in the same turn.
-      const unwatch = this.#backends.volatile.watch(({ id, state }) => {
+      const unwatch = await this.#backends.volatile.watch(({ id, state }) => {
         if (state === 'cancelled') this.#cancelled.push(this.#backends.volatile.get(id))
       })
       this.#dispatch.stop()

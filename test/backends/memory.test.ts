@@ -33,7 +33,7 @@ test('memory answers at once', async (t) => {
 test('one memory() serves one application', async (t) => {
   const { backend } = await start()
   const sink = { deliver () {}, abort () {}, report () {} }
-  t.throws(() => backend.start(sink, { queues: new Map(), retention: { completed: { count: 1, age: 1 }, failed: { count: 1, age: 1 } } }),
+  t.throws(() => backend.start(sink, { queues: new Map(), retention: { completed: { count: 1, age: 1 }, failed: { count: 1, age: 1 } }, maxHold: 1_000 }),
     /belongs to another application/)
 })
 

@@ -222,7 +222,7 @@ t.test('a rate limit holds over processes and restarts', here, async (t) => {
     t.teardown(() => backend.close())
     const bench = new Bench(backend, clock, 0)
     bench.onDeliver = (attempt) => { void Promise.resolve(backend.note(attempt, { started: true })).then(() => backend.settle(attempt, completed)) }
-    await backend.start(bench, { queues, retention })
+    await backend.start(bench, { queues, retention, maxHold: 300_000 })
     backend.want('default', 5)
     return bench
   }
@@ -252,7 +252,7 @@ t.test('what a job has of its own is kept; the rest, and functions, are its task
     const backend = sqlite({ path, clock })
     t.teardown(() => backend.close())
     const bench = new Bench(backend, clock, 0)
-    await backend.start(bench, { queues: new Map([['default', { limiter: undefined }]]), retention: { completed: { count: 1, age: 1 }, failed: { count: 1, age: 1 } }, policyOf: () => policy })
+    await backend.start(bench, { queues: new Map([['default', { limiter: undefined }]]), retention: { completed: { count: 1, age: 1 }, failed: { count: 1, age: 1 } }, maxHold: 300_000, policyOf: () => policy })
     return bench
   }
   const first = await enterWith(usual)

@@ -11,7 +11,7 @@ export async function checkOwner (): Promise<void> {
   const delivered: Attempt[] = []
   await backend.start(
     { deliver: (attempts) => { delivered.push(...attempts) }, abort () {}, report () {} },
-    { queues: new Map([['default', { limiter: undefined }]]), retention: SETTINGS.retention }
+    { queues: new Map([['default', { limiter: undefined }]]), retention: SETTINGS.retention, maxHold: 300_000 }
   )
   backend.want('default', 1)
   const job: NewJob = {

@@ -7,7 +7,7 @@ import { deferred, type Deferred } from './harness.ts'
 export class DurableBackend implements Backend {
   readonly name: string
   readonly durable = true
-  readonly capabilities: Capabilities = { inline: false, delay: true, ttl: true, priority: true, limiter: true }
+  readonly capabilities: Capabilities = { inline: false, delay: true, ttl: true, priority: true, limiter: true, cancelled: true }
   readonly clock?: Clock
   /** What was called, in order: `enqueue pending a, b`, `release a`, `cancel a response`, `settle a completed`, `close`. */
   readonly calls: string[] = []
@@ -72,7 +72,7 @@ export class DurableBackend implements Backend {
   async list (query: JobQuery): Promise<JobRecord[]> { return this.#inner.list(query) }
   async counts (): Promise<Record<string, QueueCounts>> { return this.#inner.counts() }
   load (queue: string): Load { return this.#inner.load(queue) }
-  watch (listener: (change: Change) => void): () => void { return this.#inner.watch(listener) }
+  watch (listener: (change: Change) => void): Awaitable<() => void> { return this.#inner.watch(listener) }
 
   async close (): Promise<void> {
     this.calls.push('close')

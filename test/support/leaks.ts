@@ -21,7 +21,8 @@ export interface LeakOptions {
 
 export interface LeakWatch {
   /** Waits until what is closing has closed, stops watching, and says what is left: a line for each kind. */
-  stop (): Promise<string[]>
+  /** `patience`: ms to wait for servers to close their end of a socket. @default 0 */
+  stop (patience?: number): Promise<string[]>
 }
 
 type Counts = Map<string, number>
@@ -84,10 +85,11 @@ export function startWatch ({ allowWarnings }: LeakOptions = {}): LeakWatch {
   const listenersBefore = listeners()
 
   return {
-    async stop () {
+    async stop (patience = 0) {
+      const until = performance.now() + patience
       // Warnings and rejections are told at the end of a turn.
       await nextTurn()
-      for (let turn = 0; turn < maxTurns && more(resources(), resourcesBefore).length > 0; turn++) await nextTurn()
+      for (let turn = 0; (turn < maxTurns || performance.now() < until) && more(resources(), resourcesBefore).length > 0; turn++) await nextTurn()
       const left = [...more(resources(), resourcesBefore), ...more(listeners(), listenersBefore, 'process listener ')]
       process.off('warning', onWarning)
       process.off('unhandledRejection', onRejection)

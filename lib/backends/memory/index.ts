@@ -20,7 +20,7 @@ export function memory (options: MemoryOptions = {}): Backend {
 class Memory implements Backend {
   readonly name = 'memory'
   readonly durable = false
-  readonly capabilities = { inline: true, delay: true, ttl: true, priority: true, limiter: true }
+  readonly capabilities = { inline: true, delay: true, ttl: true, priority: true, limiter: true, cancelled: true }
   readonly clock: Clock
   #sink: Sink | undefined
   #started: Lifecycle | undefined

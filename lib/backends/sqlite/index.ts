@@ -50,7 +50,7 @@ export function sqlite (options: SqliteOptions): Backend {
 class Sqlite implements Backend {
   readonly name = 'sqlite'
   readonly durable = true
-  readonly capabilities = { inline: false, delay: true, ttl: true, priority: true, limiter: true }
+  readonly capabilities = { inline: false, delay: true, ttl: true, priority: true, limiter: true, cancelled: true }
   readonly clock?: Clock
   readonly #path: string | undefined
   readonly #database: SqliteDatabase | undefined

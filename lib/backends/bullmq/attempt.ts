@@ -1,0 +1,30 @@
+/** One execution of a stored job in this process, between BullMQ's worker, which holds its lock, and its verdict. */
+import type { Job } from 'bullmq'
+import type { Attempt } from '../../job.ts'
+import type { Json } from '../../json.ts'
+import { readySince, type StoredJob } from './stored.ts'
+
+export class StoredAttempt implements Attempt {
+  readonly job: StoredJob
+  readonly number: number
+  readonly waited: number
+  /** BullMQ's own, with its lock. */
+  readonly stored: Job
+  readonly token: string
+  overdue = false
+  /** What BullMQ's processor waits for. */
+  readonly over: Promise<unknown>
+  end!: (returnValue: unknown) => void
+  fail!: (error: Error) => void
+
+  constructor (stored: Job, token: string, job: StoredJob) {
+    this.stored = stored
+    this.token = token
+    this.job = job
+    this.number = stored.attemptsMade + 1
+    this.waited = Math.max(0, (stored.processedOn ?? 0) - readySince(stored))
+    this.over = new Promise((resolve, reject) => { this.end = resolve; this.fail = reject })
+  }
+
+  get payload (): Json { return this.job.payload }
+}

@@ -1,0 +1,57 @@
+/** The numbers of one queue. */
+import type { Job } from 'bullmq'
+import type { QueueCounts } from '../../backend.ts'
+import type { StoreQueue } from './connections.ts'
+import { delayedState, isRetrying, readySince } from './stored.ts'
+
+/** Delayed jobs that are looked at, the next ones first: BullMQ counts them all as one. */
+const LOOKED_AT = 1_000
+
+export async function countsOf (queue: StoreQueue, limited: boolean, now: number): Promise<QueueCounts> {
+  const stored = await queue.getJobCounts('waiting', 'prioritized', 'active', 'delayed', 'completed', 'failed')
+  const number = (state: string): number => stored[state] ?? 0
+  const counts: QueueCounts = {
+    pending: 0,
+    waiting: number('waiting') + number('prioritized'),
+    delayed: number('delayed'),
+    retrying: 0,
+    limited: 0,
+    active: number('active'),
+    completed: number('completed'),
+    failed: number('failed'),
+    cancelled: 0, // they are not kept
+    oldestWaitingMs: 0
+  }
+  if (counts.delayed > 0) {
+    for (const job of await jobsOf(queue, 'delayed', LOOKED_AT)) {
+      const state = delayedState(job, now)
+      if (state === 'delayed') counts.retrying += isRetrying(job) ? 1 : 0
+      else {
+        counts[state]++
+        counts.delayed--
+      }
+      if (state === 'waiting') counts.oldestWaitingMs = Math.max(counts.oldestWaitingMs, now - readySince(job))
+    }
+  }
+  if (counts.waiting > 0) {
+    for (const state of ['prioritized', 'waiting'] as const) {
+      for (const job of await jobsOf(queue, state, 1)) counts.oldestWaitingMs = Math.max(counts.oldestWaitingMs, now - readySince(job))
+    }
+  }
+  if (limited && counts.waiting > 0 && await queue.getRateLimitTtl() > 0) {
+    counts.limited = counts.waiting
+    counts.delayed += counts.waiting
+    counts.waiting = 0
+  }
+  return counts
+}
+
+/** As far as counts tell: what waits for a retry is among the delayed beyond those that were looked at. */
+export async function neverStarted (queue: StoreQueue, now: number): Promise<number> {
+  const { pending, waiting, delayed, retrying, limited } = await countsOf(queue, false, now)
+  return pending + waiting + delayed + limited - retrying
+}
+
+async function jobsOf (queue: StoreQueue, state: 'delayed' | 'prioritized' | 'waiting', most: number): Promise<Job[]> {
+  return queue.getJobs([state], 0, most - 1, true)
+}

@@ -1,0 +1,287 @@
+/**
+ * Jobs in Redis or PostgreSQL, kept by BullMQ and shared by any number of processes: at least once, since a job whose
+ * worker dies runs again. BullMQ does what it has (locks, stalled jobs, delays, priorities, rate limits); what it has
+ * not is done here or above: timeouts of attempts, cancelling in another process, dead letters, pending jobs.
+ */
+import type { Backend, BackendSettings, CancelAnswer, Change, JobQuery, Load, Note, QueueCounts, QueueSettings, Sink } from '../../backend.ts'
+import { systemClock, type Timer } from '../../clock.ts'
+import { errors } from '../../errors.ts'
+import type { Attempt, CancelReason, JobRecord, NewJob, Outcome } from '../../job.ts'
+import { TASK_DEFAULTS } from '../../job-options.ts'
+import type { StoredAttempt } from './attempt.ts'
+import { Coder } from './codec.ts'
+import { Connections } from './connections.ts'
+import { Events } from './events.ts'
+import { resolveBullmqOptions, type BullmqOptions, type BullmqSettings } from './options.ts'
+import { BullmqQueue } from './queue.ts'
+import { isRefusal, Reach } from './reach.ts'
+import { Reader } from './reader.ts'
+import { DeadLetterRoom } from './retention.ts'
+import { delayAfterHold } from './stored.ts'
+
+export type { BullmqOptions } from './options.ts'
+export type { Codec } from './codec.ts'
+
+/**
+ * @throws FST_BG_BAD_OPTION, FST_BG_UNKNOWN_OPTION; at `ready()` FST_BG_PEER_MISSING, FST_BG_STORE_UNAVAILABLE
+ */
+export function bullmq (options: BullmqOptions): Backend {
+  return new Bullmq(resolveBullmqOptions(options))
+}
+
+/** Ms beyond `maxHold` after which a staged job starts by itself: its process must have died. */
+const HOLD_MARGIN = 10_000
+/** Ms that closing waits for what is being stored. */
+const LAST_WORDS = 2_000
+
+/** Between `start` and `close`. */
+interface Started {
+  readonly sink: Sink
+  readonly settings: BackendSettings
+  readonly connections: Connections
+  readonly events: Events
+  readonly reader: Reader
+}
+
+class Bullmq implements Backend {
+  readonly name = 'bullmq'
+  readonly durable = true
+  readonly capabilities = { inline: false, delay: true, ttl: true, priority: true, limiter: true, cancelled: false }
+  readonly #settings: BullmqSettings
+  readonly #coder: Coder
+  readonly #clock = systemClock
+  readonly #reach: Reach
+  readonly #queues = new Map<string, BullmqQueue>()
+  readonly #deadLetters = new Map<BullmqQueue, DeadLetterRoom>()
+  /** Added by this process for responses that are not over. */
+  readonly #staged = new Map<string, NewJob>()
+  /** Retries of dead letters that were asked for one after the other. */
+  readonly #spaced = new Set<Timer>()
+  #started: Started | undefined
+  /** From the first attempt that is wanted on, other processes can cancel what runs here. */
+  #listening = false
+  #closing: Promise<void> | undefined
+
+  constructor (settings: BullmqSettings) {
+    this.#settings = settings
+    this.#coder = new Coder(settings.codec)
+    const steer = (): void => { for (const queue of this.#queues.values()) queue.steer() }
+    this.#reach = new Reach({
+      clock: this.#clock,
+      callTimeout: settings.callTimeout,
+      probe: async () => this.#up.connections.control.getBackend().hasQueueMetaField('paused'),
+      lost: (error) => {
+        steer()
+        this.#started?.sink.report({ kind: 'lost', error })
+      },
+      back: (awayMs) => {
+        this.#started?.sink.report({ kind: 'back', awayMs })
+        steer()
+      }
+    })
+  }
+
+  get unreachable (): boolean { return this.#reach.away }
+
+  async start (sink: Sink, settings: BackendSettings): Promise<void> {
+    if (this.#started !== undefined) throw new errors.BadOption('options.backend', 'a bullmq() of its own', 'one that belongs to another application')
+    for (const name of settings.queues.keys()) {
+      if (name.includes(':')) throw new errors.BadOption(`options.queues, "${name}"`, 'on BullMQ a name without ":"', 'one with')
+    }
+    const connections = await Connections.open(this.#settings, this.#clock, (error) => { if (!isRefusal(error)) this.#reach.lose(error) })
+    for (const [name, queue] of settings.queues) this.#addQueue(name, queue, sink, settings, connections)
+    const stores = new Map([...this.#queues].map(([name, { store }]) => [name, store]))
+    const parts = { clock: this.#clock, coder: this.#coder, queues: this.#queues, deadLetters: this.#deadLetters }
+    this.#started = {
+      sink,
+      settings,
+      connections,
+      events: new Events(this.#clock, connections, stores, (id) => this.#staged.has(id)),
+      reader: new Reader({ ...parts, completedAge: settings.retention.completed.age })
+    }
+    try {
+      await this.#reach.bounded(() => connections.control.waitUntilReady())
+      await Promise.all([...this.#queues.values()].map(({ room }) => room.refresh()))
+    } catch (error) {
+      await this.close()
+      throw error
+    }
+  }
+
+  want (name: string, n: number): void {
+    this.#queue(name).want(n)
+    if (n > 0) this.#listenForCancels()
+  }
+
+  settle (attempt: Attempt, outcome: Outcome): Promise<void> | undefined {
+    return this.#queue(attempt.job.queue).settle(attempt as StoredAttempt, outcome)
+  }
+
+  note (attempt: Attempt, note: Note): Promise<void> {
+    return this.#queue(attempt.job.queue).note(attempt as StoredAttempt, note)
+  }
+
+  async enqueue (jobs: readonly NewJob[], staged: boolean): Promise<void> {
+    const parts = new Map<BullmqQueue, NewJob[]>()
+    for (const job of jobs) {
+      const queue = this.#queue(job.queue)
+      parts.set(queue, [...parts.get(queue) ?? [], job])
+    }
+    // A call to several queues is several calls to the store: nothing may start before all of them were answered.
+    const held = staged || parts.size > 1
+    // Remembered before the store tells of them.
+    if (held) for (const job of jobs) this.#staged.set(job.id, job)
+    const done: NewJob[] = []
+    try {
+      for (const [queue, own] of parts) {
+        await queue.enqueue(own, held ? this.#hold : 0)
+        done.push(...own)
+      }
+    } catch (error) {
+      for (const { id } of jobs) this.#staged.delete(id)
+      for (const { id, queue } of done) this.#queue(queue).takeBack(id)
+      throw error
+    }
+    if (held && !staged) await this.release(jobs.map(({ id }) => id))
+  }
+
+  async release (ids: readonly string[]): Promise<void> {
+    await Promise.all(ids.map(async (id) => {
+      const job = this.#staged.get(id)
+      if (job === undefined) return
+      this.#staged.delete(id)
+      await this.#queue(job.queue).release(id, delayAfterHold(job, this.#hold, this.#clock.now()))
+    }))
+  }
+
+  async cancel (id: string, _reason: CancelReason, detail: string): Promise<CancelAnswer> {
+    return this.#reach.bounded(async () => {
+      for (;;) {
+        if (this.#abort(id, detail)) return 'cancelling'
+        const found = await this.#up.reader.find(id)
+        if (found === undefined) return undefined
+        const { queue, state } = found
+        if (state === 'completed' || state === 'failed') return 'final'
+        if (state === 'active') {
+          await this.#up.events.askToCancel(id, detail)
+          return 'cancelling'
+        }
+        if (await queue.takeOut(id)) {
+          this.#staged.delete(id)
+          await this.#up.events.tellCancelled(queue.store, id)
+          return 'cancelled'
+        } // it has just started: look again
+      }
+    })
+  }
+
+  async retry (ids: readonly string[], spacing: number): Promise<number> {
+    let done = 0
+    for (const id of new Set(ids)) {
+      const found = await this.#reach.bounded(() => this.#up.reader.find(id))
+      if (found?.state !== 'failed') continue
+      if (done === 0 || spacing === 0) await this.#reach.bounded(() => found.queue.revive(id))
+      else this.#reviveIn(done * spacing, found.queue, id)
+      done++
+    }
+    return done
+  }
+
+  async remove (ids: readonly string[]): Promise<number> {
+    let done = 0
+    for (const id of new Set(ids)) {
+      const found = await this.#reach.bounded(() => this.#up.reader.find(id))
+      if (found?.state !== 'completed' && found?.state !== 'failed') continue
+      if (await this.#reach.bounded(() => found.queue.store.remove(id)) > 0) done++
+    }
+    return done
+  }
+
+  get (id: string): Promise<JobRecord | undefined> {
+    return this.#reach.bounded(() => this.#up.reader.get(id))
+  }
+
+  list (query: JobQuery): Promise<JobRecord[]> {
+    return this.#reach.bounded(() => this.#up.reader.list(query))
+  }
+
+  counts (): Promise<Record<string, QueueCounts>> {
+    return this.#reach.bounded(async () => {
+      const counted = await Promise.all([...this.#queues].map(async ([name, queue]) => [name, await queue.counts()] as const))
+      return Object.assign(Object.create(null) as Record<string, QueueCounts>, Object.fromEntries(counted))
+    })
+  }
+
+  load (queue: string): Load {
+    return this.#queue(queue).room
+  }
+
+  watch (listener: (change: Change) => void): Promise<() => void> {
+    return this.#reach.bounded(() => this.#up.events.watch(listener))
+  }
+
+  close (): Promise<void> {
+    return (this.#closing ??= this.#close())
+  }
+
+  async #close (): Promise<void> {
+    if (this.#started === undefined) return
+    const { connections, events } = this.#started
+    for (const timer of this.#spaced) this.#clock.clearTimer(timer)
+    await Promise.all([...this.#queues.values()].map((queue) => queue.close(LAST_WORDS)))
+    this.#reach.close()
+    events.close()
+    await connections.closeAll()
+  }
+
+  get #up (): Started {
+    if (this.#started === undefined) throw new errors.NotReady('a backend that is not started')
+    return this.#started
+  }
+
+  get #hold (): number { return this.#up.settings.maxHold + HOLD_MARGIN }
+
+  #queue (name: string): BullmqQueue {
+    const queue = this.#queues.get(name)
+    if (queue === undefined) throw new Error(`no queue "${name}"`)
+    return queue
+  }
+
+  #addQueue (name: string, settings: QueueSettings, sink: Sink, { retention, policyOf }: BackendSettings, connections: Connections): void {
+    const { lockDuration, maxStalledCount } = this.#settings
+    const parts = { clock: this.#clock, coder: this.#coder, reach: this.#reach, sink, policyOf: (task: string) => policyOf?.(task) ?? TASK_DEFAULTS }
+    // BullMQ counts ages in whole seconds.
+    const keep = { count: retention.completed.count, age: Math.ceil(retention.completed.age / 1_000) }
+    const died = (queue: BullmqQueue): void => { void this.#deadLetters.get(queue)?.sweep() }
+    const queue = new BullmqQueue(name, settings, { ...parts, connections, lockDuration, maxStalledCount, keep, died })
+    this.#queues.set(name, queue)
+    this.#deadLetters.set(queue, new DeadLetterRoom(queue, retention.failed, parts))
+  }
+
+  #listenForCancels (): void {
+    if (this.#listening) return
+    this.#listening = true
+    const { events } = this.#up
+    this.#reach.persist(() => events.listenForCancels((id, detail) => { this.#abort(id, detail) })).catch(() => {}) // closed before
+  }
+
+  /** Whether it runs here. */
+  #abort (id: string, detail: string): boolean {
+    for (const queue of this.#queues.values()) {
+      const attempt = queue.running(id)
+      if (attempt === undefined) continue
+      this.#up.sink.abort(attempt, 'cancel', detail)
+      return true
+    }
+    return false
+  }
+
+  /** Until then it stays a dead letter: nothing is lost if this process ends before. */
+  #reviveIn (ms: number, queue: BullmqQueue, id: string): void {
+    const timer = this.#clock.setTimer(() => {
+      this.#spaced.delete(timer)
+      this.#reach.persist(() => queue.revive(id)).catch(() => {}) // removed meanwhile, or retried by somebody else
+    }, ms)
+    this.#spaced.add(timer)
+  }
+}

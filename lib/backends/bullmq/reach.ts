@@ -1,0 +1,143 @@
+/**
+ * Whether the store can be reached. Calls to it are bounded; what must not be lost is tried again until the store takes
+ * it. From the first call that fails until a probe succeeds the store is away: one probe a second finds out when it is
+ * back, and nothing else asks it meanwhile on its own account.
+ */
+import type { Clock, Timer } from '../../clock.ts'
+import { describe, peek, type ErrorFacts } from '../../describe.ts'
+import { errors } from '../../errors.ts'
+
+/** Ms between two looks for a store that is away. */
+const PROBE = 1_000
+
+export interface ReachParts {
+  readonly clock: Clock
+  /** Ms. */
+  readonly callTimeout: number
+  /** A cheap question. */
+  readonly probe: () => Promise<unknown>
+  /** Told once each time. */
+  readonly lost: (error: ErrorFacts) => void
+  readonly back: (awayMs: number) => void
+}
+
+export class Reach {
+  readonly #parts: ReachParts
+  #awaySince: number | undefined
+  #timer: Timer | undefined
+  #closed = false
+  readonly #waiting = new Set<() => void>()
+  /** How to end the calls that have no answer yet. */
+  readonly #calls = new Set<(error: Error) => void>()
+
+  constructor (parts: ReachParts) {
+    this.#parts = parts
+  }
+
+  get away (): boolean { return this.#awaySince !== undefined }
+
+  /**
+   * `tooLate` is told what the store answered after nobody waited any more.
+   * @throws FST_BG_STORE_UNAVAILABLE, FST_BG_CLOSING, what the store refused it with
+   */
+  async bounded<T> (ask: () => Promise<T>, tooLate?: (answer: T) => void): Promise<T> {
+    if (this.#closed) throw new errors.Closing()
+    const { clock, callTimeout } = this.#parts
+    let timer: Timer | undefined
+    let over = false
+    let cut: ((error: Error) => void) | undefined
+    const asked = ask()
+    if (tooLate !== undefined) asked.then((answer) => { if (over) tooLate(answer) }, () => {})
+    try {
+      return await Promise.race([asked, new Promise<never>((_resolve, reject) => {
+        cut = (error) => {
+          over = true
+          reject(error)
+        }
+        this.#calls.add(cut)
+        timer = clock.setTimer(() => { cut?.(new errors.Timeout('a call to the store', callTimeout)) }, callTimeout)
+      })])
+    } catch (error) {
+      if (isRefusal(error) || this.#closed) throw error
+      throw this.lose(error)
+    } finally {
+      if (timer !== undefined) clock.clearTimer(timer)
+      if (cut !== undefined) this.#calls.delete(cut)
+    }
+  }
+
+  /** Until the store has taken or refused it. @throws FST_BG_CLOSING, what the store refused it with */
+  async persist<T> (store: () => Promise<T>): Promise<T> {
+    for (;;) {
+      if (this.#closed) throw new errors.Closing()
+      try {
+        return await store()
+      } catch (error) {
+        if (isRefusal(error)) throw error
+        this.lose(error)
+        await new Promise<void>((resolve) => { this.#waiting.add(resolve) })
+      }
+    }
+  }
+
+  /** A call failed, or a connection did. Answers what to tell of it. */
+  lose (error: unknown): Error {
+    const facts = withoutSecrets(describe(error))
+    if (!this.#closed && this.#awaySince === undefined) {
+      this.#awaySince = this.#parts.clock.monotonic()
+      this.#parts.lost(facts)
+      this.#look(PROBE / 10)
+    }
+    return Object.assign(new errors.StoreUnavailable(), { cause: facts })
+  }
+
+  close (): void {
+    this.#closed = true
+    if (this.#timer !== undefined) this.#parts.clock.clearTimer(this.#timer)
+    this.#wake()
+    // A connection that is closed may never answer.
+    for (const cut of this.#calls) cut(new errors.Closing())
+  }
+
+  #look (ms: number): void {
+    this.#timer = this.#parts.clock.setTimer(() => { void this.#probe() }, ms)
+    this.#timer.unref()
+  }
+
+  async #probe (): Promise<void> {
+    try {
+      await this.bounded(this.#parts.probe)
+    } catch {
+      if (!this.#closed) this.#look(PROBE)
+      return
+    }
+    const since = this.#awaySince
+    if (this.#closed || since === undefined) return
+    this.#awaySince = undefined
+    this.#parts.back(this.#parts.clock.monotonic() - since)
+    this.#wake()
+  }
+
+  #wake (): void {
+    for (const resolve of this.#waiting) resolve()
+    this.#waiting.clear()
+  }
+}
+
+/** The store answered, and the answer is no: BullMQ's own codes are negative numbers, and SQL's classes 22 and 23 are about the data. */
+export function isRefusal (error: unknown): boolean {
+  const code = peek(error, 'code')
+  if (typeof code === 'number') return code < 0
+  return typeof code === 'string' && /^(22|23)[0-9A-Z]{3}$/.test(code)
+}
+
+function withoutSecrets (facts: ErrorFacts): ErrorFacts {
+  const clean = (text: string): string => text.replace(/\/\/[^\s/@]*@/g, '//')
+  const { stack, cause, ...rest } = facts
+  return {
+    ...rest,
+    message: clean(facts.message),
+    ...(stack !== undefined ? { stack: clean(stack) } : undefined),
+    ...(cause !== undefined ? { cause: withoutSecrets(cause) } : undefined)
+  }
+}

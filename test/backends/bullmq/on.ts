@@ -1,0 +1,49 @@
+/** BullMQ over one of its stores, for tests. */
+import 'bullmq' // loaded before any test looks at what is open
+import t from 'tap'
+import { bullmq, type BullmqOptions } from '../../../lib/backends/bullmq/index.ts'
+import type { Backend } from '../../../lib/backend.ts'
+import { backendContract } from '../../support/contract.ts'
+import { findServer, type Kind } from '../../support/servers/find.ts'
+
+export interface Store {
+  readonly kind: Kind
+  readonly url: string
+  /** Options for a namespace of its own; with the name of one, for that. */
+  readonly options: (space?: string) => BullmqOptions
+  readonly create: (space?: string, more?: Partial<BullmqOptions>) => Backend
+}
+
+let spaces = 0
+export const newSpace = (): string => `bg_${process.pid}_${spaces++}`
+
+export function storeAt (kind: Kind, url: string): Store {
+  const options = (space = newSpace()): BullmqOptions =>
+    kind.name === 'redis' ? { connection: url, prefix: space } : { connection: { connectionString: url, schema: space } }
+  return { kind, url, options, create: (space, more) => bullmq({ ...options(space), ...more }) }
+}
+
+/** The store, which is gone when the tests of the file have ended; or undefined, and the file is skipped. */
+export async function onStore (kind: Kind): Promise<Store | undefined> {
+  const found = await findServer(kind)
+  if (typeof found === 'string') {
+    t.plan(0, found)
+    return undefined
+  }
+  t.teardown(found.release)
+  return storeAt(kind, found.url)
+}
+
+export function contractOn (store: Store, rest: number): void {
+  backendContract(`BullMQ over ${store.kind.name}`, {
+    rest,
+    create: () => store.create(),
+    gaps: {
+      'a job can be read when its end is told, even where nothing is kept': 'BullMQ removes what is not kept in the same step in which it ends',
+      ...(store.kind.name === 'postgres' ? {
+        'a retried dead letter starts again at attempt 1, and keeps its history': 'on PostgreSQL BullMQ forgets how a job failed when it starts again'
+      } : undefined),
+      'dead letters are retried with the spacing asked for': 'BullMQ starts a dead letter again at once: until its turn it stays one'
+    }
+  })
+}
