@@ -63,7 +63,14 @@ test('one sqlite() serves one application', here, async (t) => {
 test('what is asked for in one turn is committed once', here, async (t) => {
   const database = openRaw(freshFile(t))
   let commits = 0
-  const counting = { exec: (sql: string) => { if (sql === 'COMMIT') commits++; database.exec(sql) }, prepare: (sql: string) => database.prepare(sql), close () {} }
+  const counting = {
+    exec: (sql: string) => { database.exec(sql) },
+    prepare: (sql: string) => {
+      const statement = database.prepare(sql)
+      return sql === 'COMMIT' ? { ...statement, run: () => { commits++; return statement.run() } } as typeof statement : statement
+    },
+    close () {}
+  }
   const clock = new TestClock()
   const bench = await started(t, sqlite({ database: counting, clock }), clock)
   bench.backend.want('default', 100)

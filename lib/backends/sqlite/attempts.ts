@@ -3,14 +3,14 @@ import type { ErrorFacts } from '../../describe.ts'
 import type { JobState, Outcome } from '../../job.ts'
 import type { Json } from '../../json.ts'
 import { grantStarts, startHappened } from './limits.ts'
-import { ClaimedAttempt, remember, type Row } from './row.ts'
+import { ClaimedAttempt, remember, type ClaimedRow } from './row.ts'
 import type { Transaction } from './transaction.ts'
 import type { Rate } from '../../backend.ts'
 
 const CLAIM = `UPDATE background_jobs SET state = 'active', owner = ?1, token = ?2, attempts_made = attempts_made + 1, started_at = ?3,
   fresh = CASE fresh WHEN 1 THEN 2 ELSE 0 END, expires_at = NULL, overdue = NULL, cancel = NULL
   WHERE seq IN (SELECT seq FROM background_jobs WHERE queue = ?4 AND state = 'waiting' ORDER BY priority DESC, ready_at, seq LIMIT ?5)
-  RETURNING *`
+  RETURNING seq, id, name, queue, payload, bytes, created_at, request_id, policy, priority, attempts_made, fresh, ready_at, owner, token, history`
 const OWNED = "WHERE seq = ? AND owner = ? AND token = ? AND state = 'active'"
 const COMPLETE = `UPDATE background_jobs SET state = 'completed', owner = NULL, finished_at = ?, ended = ?, result = ?, result_omitted = ?, error = NULL ${OWNED}`
 const POSTPONE = `UPDATE background_jobs SET state = ?, owner = NULL, ready_at = ?, run_at = ?, delay_reason = ?, attempts_made = attempts_made - ?,
@@ -24,7 +24,7 @@ const OVERDUE = `UPDATE background_jobs SET overdue = 1 ${OWNED}`
 export function claim (tx: Transaction, queue: string, limit: number, token: number, limiter: Rate | undefined): { attempts: ClaimedAttempt[], drained: boolean } {
   const slots = limiter === undefined ? undefined : grantStarts(tx, queue, limiter, limit)
   const most = slots?.length ?? limit
-  const rows = most === 0 ? [] : tx.db.all<Row>(CLAIM, tx.self, token, tx.now, queue, most)
+  const rows = most === 0 ? [] : tx.db.all<ClaimedRow>(CLAIM, tx.self, token, tx.now, queue, most)
   rows.sort((a, b) => b.priority - a.priority || (a.ready_at ?? 0) - (b.ready_at ?? 0) || a.seq - b.seq)
   const attempts = rows.map((row, at) => {
     tx.move(row.id, queue, 'waiting', 'active')
@@ -62,7 +62,9 @@ function postpone (tx: Transaction, attempt: ClaimedAttempt, delay: number, char
   const reason = error === undefined ? 'delay' : 'retry'
   const due = tx.now + Math.ceil(delay)
   const changed = tx.db.run(POSTPONE, state, due, delay > 0 ? due : null, reason, charged ? 0 : 1, json(error), error === undefined ? null : history(tx, attempt, error), seq, owner, token)
-  if (changed > 0) tx.move(job.id, job.queue, 'active', state, reason)
+  if (changed === 0) return
+  tx.move(job.id, job.queue, 'active', state, reason)
+  if (delay > 0) tx.wake(due)
 }
 
 function history (tx: Transaction, attempt: ClaimedAttempt, error: ErrorFacts): string {

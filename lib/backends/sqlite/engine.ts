@@ -3,8 +3,7 @@
  * forgotten, claims), and the look-out for other processes. Nothing of it outlives `close`.
  */
 import type { BackendSettings, Change, Sink } from '../../backend.ts'
-import type { Clock, Timer } from '../../clock.ts'
-import { LONGEST_TIMER } from '../../clock.ts'
+import { LONGEST_TIMER, type Clock, type Timer } from '../../clock.ts'
 import { describe } from '../../describe.ts'
 import type { NewJob, Policy } from '../../job.ts'
 import { TASK_DEFAULTS } from '../../job-options.ts'
@@ -16,7 +15,7 @@ import { Reads } from './reads.ts'
 import type { ClaimedAttempt } from './row.ts'
 import { Transaction, type Connection } from './transaction.ts'
 import { leave, nextDue, passTime, sweep } from './upkeep.ts'
-import { Waiting } from './waiting.ts'
+import { Kept, Waiting } from './waiting.ts'
 
 /** Ms between two looks for news of other processes. */
 const LOOK = 100
@@ -29,6 +28,8 @@ interface Ride {
   /** Attempts whose slot is free now, by queue. */
   readonly freed: Map<string, number>
   readonly claimed: Array<{ queue: Waiting, attempts: ClaimedAttempt[], drained: boolean }>
+  /** All that was due is done. */
+  passed?: true
   swept?: { next: number, more: boolean }
   /** Attempts of processes that are gone. */
   cutOff: number
@@ -48,11 +49,14 @@ export class Engine {
   /** Attempts that nobody settled yet, by job. */
   readonly #out = new Map<string, ClaimedAttempt>()
   readonly #listeners = new Set<(change: Change) => void>()
+  readonly #kept: Kept
   readonly #rides = new WeakMap<Transaction, Ride>()
   /** Wall time less monotonic time, at the start: the time jobs live by does not jump. */
   readonly #epoch: number
   #self: number
   #token = 0
+  /** When the next delay or life ends, as far as known. */
+  #due = 0
   /** The last end that was told. */
   #lastEnd: number
   /** When the oldest ended job is too old. */
@@ -60,6 +64,7 @@ export class Engine {
   /** More ended jobs are kept than `retention` says. */
   #crowded = true
   #dueTimer: Timer | undefined
+  #armedFor = Infinity
   #lookTimer: Timer | undefined
   #nextBeat: number
   #closed = false
@@ -74,10 +79,11 @@ export class Engine {
     this.#processes.hasNews(db)
     this.reads = new Reads(db, settings.queues, () => this.#now())
     for (const [name, { limiter }] of settings.queues) this.#queues.set(name, new Waiting(name, limiter, this.reads.room(name)))
+    this.#kept = new Kept(settings.retention, this.reads.kept())
     this.#lastEnd = this.#transaction().lastEnd
     this.#commits = new Commits({
       clock,
-      exec: (sql) => { db.database.exec(sql) },
+      exec: (sql) => { db.run(sql) },
       begin: () => this.#transaction(),
       ride: (tx) => { this.#rideAlong(tx) },
       committed: (tx) => { this.#committed(tx) },
@@ -104,7 +110,7 @@ export class Engine {
   want (name: string, n: number): void {
     const queue = this.queue(name)
     queue.want = n
-    if (queue.maybe && queue.free > 0) this.#commits.stir()
+    if (queue.waiting > 0 && queue.free > 0) this.#commits.stir()
   }
 
   /** Jobs set out for the store. Answers how to say that they have arrived, or were refused. */
@@ -179,25 +185,29 @@ export class Engine {
   #rideAlong (tx: Transaction): void {
     if (this.#closed) return
     const ride = this.#rideOf(tx)
-    passTime(tx)
+    if (tx.now + 1 >= this.#due) {
+      passTime(tx)
+      ride.passed = true
+    }
     if (this.#crowded || tx.now > this.#tooOld) ride.swept = sweep(tx, this.#settings.retention)
     for (const queue of this.#queues.values()) {
       const free = Math.min(queue.free + (ride.freed.get(queue.name) ?? 0), CLAIM_BATCH)
-      if (free <= 0 || !(queue.maybe || tx.sum(queue.name, 'waiting') > 0)) continue
+      if (free <= 0 || queue.waiting + tx.sum(queue.name, 'waiting') <= 0) continue
       ride.claimed.push({ queue, ...claim(tx, queue.name, free, ++this.#token, queue.limiter) })
     }
   }
 
   #committed (tx: Transaction): void {
-    const { freed, claimed, swept, cutOff, buried } = this.#rideOf(tx)
+    const { freed, claimed, passed, swept, cutOff, buried } = this.#rideOf(tx)
+    this.#due = passed === true ? tx.due : Math.min(this.#due, tx.due)
     for (const queue of this.#queues.values()) {
       queue.out -= freed.get(queue.name) ?? 0
       queue.committed(tx)
-      if (tx.sum(queue.name, 'waiting') > 0) queue.maybe = true
+      this.#kept.committed(tx, queue.name)
     }
     for (const { queue, attempts, drained } of claimed) {
       queue.out += attempts.length
-      queue.maybe = !drained
+      if (drained) queue.waiting = 0 // others may have been faster
       for (const attempt of attempts) this.#out.set(attempt.job.id, attempt)
     }
     if (swept !== undefined) {
@@ -219,7 +229,7 @@ export class Engine {
     this.#lastEnd = tx.lastEnd + tx.ends
     const { completed, failed } = this.#settings.retention
     this.#tooOld = Math.min(this.#tooOld, tx.now + Math.min(completed.age, failed.age))
-    this.#crowded ||= this.reads.isCrowded(this.#settings.retention)
+    this.#crowded ||= this.#kept.isCrowded
   }
 
   #tell (change: Change): void {
@@ -233,19 +243,24 @@ export class Engine {
 
   /** What is left to do at once, or at a time. */
   #goOn (): void {
-    let due = nextDue(this.#db)
+    let due = this.#due
     let now = this.#crowded
-    for (const { name, limiter, maybe, free } of this.#queues.values()) {
-      if (!maybe || free <= 0) continue
+    for (const { name, limiter, waiting, free } of this.#queues.values()) {
+      if (waiting <= 0 || free <= 0) continue
       const until = limiter === undefined ? undefined : this.reads.limitedUntil(name)
       if (until === undefined) now = true
       else due = Math.min(due, until)
     }
     if (now) this.#commits.stir()
+    if (due === this.#armedFor) return
+    this.#armedFor = due
     if (this.#dueTimer !== undefined) this.#clock.clearTimer(this.#dueTimer)
     this.#dueTimer = undefined
     if (due === Infinity) return
-    this.#dueTimer = this.#clock.setTimer(() => { this.#commits.stir() }, Math.min(Math.max(due - this.#now(), 0), LONGEST_TIMER))
+    this.#dueTimer = this.#clock.setTimer(() => {
+      this.#armedFor = Infinity
+      this.#commits.stir()
+    }, Math.min(Math.max(due - this.#now(), 0), LONGEST_TIMER))
     this.#dueTimer.unref()
   }
 
@@ -269,6 +284,8 @@ export class Engine {
 
   #hearNews (): void {
     for (const queue of this.#queues.values()) queue.recount(this.reads.room(queue.name))
+    this.#kept.recount(this.reads.kept())
+    this.#due = nextDue(this.#db)
     this.#tellEnds(this.#transaction().lastEnd)
     for (const { id, cancel } of this.#db.all<{ id: string, cancel: string }>(CANCELS, this.#self)) this.abort(id, cancel)
     this.#goOn()

@@ -1,5 +1,5 @@
 /** What is read: jobs, lists, numbers. */
-import type { JobQuery, QueueCounts, QueueSettings, Retention } from '../../backend.ts'
+import type { JobQuery, QueueCounts, QueueSettings } from '../../backend.ts'
 import type { JobRecord, JobState } from '../../job.ts'
 import { limitedUntil } from './limits.ts'
 import { toRecord, type Row } from './row.ts'
@@ -61,23 +61,20 @@ export class Reads {
     return all
   }
 
-  /** Fresh jobs of a queue, and the bytes of their payloads. */
-  room (queue: string): { jobs: number, bytes: number } {
-    const room = { jobs: 0, bytes: 0 }
-    for (const { queue: name, what, n } of this.#db.all<{ queue: string, what: string, n: number }>(COUNTS)) {
-      if (name !== queue) continue
-      if (what === 'fresh') room.jobs = n
-      if (what === 'bytes') room.bytes = n
-    }
-    return room
+  /** Of a queue: fresh jobs, the bytes of their payloads, and jobs that wait. */
+  room (queue: string): { jobs: number, bytes: number, waiting: number } {
+    const found = new Map(this.#db.all<{ queue: string, what: string, n: number }>(COUNTS).filter((row) => row.queue === queue).map(({ what, n }) => [what, n]))
+    return { jobs: found.get('fresh') ?? 0, bytes: found.get('bytes') ?? 0, waiting: found.get('waiting') ?? 0 }
   }
 
-  /** Whether more ended jobs are kept than should be; a hundredth more may gather before they are forgotten. */
-  isCrowded ({ completed, failed }: Retention): boolean {
-    const kept = { completed: 0, cancelled: 0, failed: 0 }
-    for (const { what, n } of this.#db.all<{ what: string, n: number }>(COUNTS)) if (Object.hasOwn(kept, what)) kept[what as 'failed'] += n
-    const slack = (count: number): number => count + Math.floor(count / 100)
-    return kept.completed + kept.cancelled > slack(completed.count) || kept.failed > slack(failed.count)
+  /** Ended jobs, dead letters apart. */
+  kept (): { done: number, dead: number } {
+    const kept = { done: 0, dead: 0 }
+    for (const { what, n } of this.#db.all<{ what: string, n: number }>(COUNTS)) {
+      if (what === 'completed' || what === 'cancelled') kept.done += n
+      if (what === 'failed') kept.dead += n
+    }
+    return kept
   }
 
   limitedUntil (queue: string): number | undefined {

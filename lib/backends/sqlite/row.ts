@@ -42,6 +42,10 @@ export interface Row {
   history: string | null
 }
 
+/** What is read of a job that starts. */
+export type JobRow = Pick<Row, 'seq' | 'id' | 'name' | 'queue' | 'payload' | 'bytes' | 'created_at' | 'request_id' | 'policy' | 'priority'>
+export type ClaimedRow = JobRow & Pick<Row, 'attempts_made' | 'fresh' | 'ready_at' | 'owner' | 'token' | 'history'>
+
 /** Options that a job may have other than its task. Functions cannot be kept: they are always the task's own. */
 const KEPT = ['attempts', 'backoff', 'timeout', 'ttl'] as const
 
@@ -65,7 +69,7 @@ export class StoredJob implements NewJob {
   readonly order: number
   readonly #payload: string
 
-  constructor (row: Row, usual: Policy) {
+  constructor (row: JobRow, usual: Policy) {
     this.id = row.id
     this.order = row.seq
     this.name = row.name
@@ -93,7 +97,7 @@ export class ClaimedAttempt implements Attempt {
   /** Place of its start in the queue's limiter; −1 without one. */
   readonly slot: number
 
-  constructor (row: Row, job: StoredJob, waited: number, slot: number) {
+  constructor (row: ClaimedRow, job: StoredJob, waited: number, slot: number) {
     this.job = job
     this.number = row.attempts_made
     this.waited = waited

@@ -8,7 +8,7 @@ const INSERT = `INSERT INTO background_jobs
   (id, name, queue, state, payload, bytes, created_at, request_id, policy, attempts, priority, ready_at, run_at, expires_at, delay_reason, owner)
   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 const RELEASE = `UPDATE background_jobs SET state = CASE WHEN run_at > ?1 THEN 'delayed' ELSE 'waiting' END, ready_at = ?1, owner = NULL
-  WHERE id = ?2 AND state = 'pending' RETURNING queue, state`
+  WHERE id = ?2 AND state = 'pending' RETURNING queue, state, run_at`
 const FIND = 'SELECT * FROM background_jobs WHERE id = ?'
 const ASK_TO_STOP = 'UPDATE background_jobs SET cancel = ? WHERE seq = ?'
 const CANCEL = `UPDATE background_jobs SET state = 'cancelled', reason = ?, finished_at = ?, ended = ?, owner = NULL, expires_at = NULL, fresh = 0
@@ -27,16 +27,20 @@ export function insert (tx: Transaction, { job, payload }: StagedJob, staged: bo
   const { id, name, queue, bytes, createdAt, requestId, policy } = job
   const delay = startDelay(job)
   const state: JobState = staged ? 'pending' : delay > 0 ? 'delayed' : 'waiting'
+  const runAt = delay > 0 ? tx.now + Math.ceil(delay) : null
+  const expiresAt = policy.ttl > 0 ? tx.now + Math.ceil(policy.ttl) : null
   tx.db.run(INSERT, id, name, queue, state, payload, bytes, Math.floor(createdAt), requestId, ownPolicy(policy, tx.policyOf(name)),
-    policy.attempts, policy.priority, tx.now, delay > 0 ? tx.now + Math.ceil(delay) : null, policy.ttl > 0 ? tx.now + Math.ceil(policy.ttl) : null,
-    delay > 0 ? 'delay' : null, staged ? tx.self : null)
+    policy.attempts, policy.priority, tx.now, runAt, expiresAt, runAt === null ? null : 'delay', staged ? tx.self : null)
+  if (runAt !== null || expiresAt !== null) tx.wake(Math.min(runAt ?? Infinity, expiresAt ?? Infinity))
   tx.move(id, queue, undefined, state, 'delay')
   tx.room(queue, bytes, 1)
 }
 
 export function release (tx: Transaction, id: string): void {
-  const row = tx.db.get<{ queue: string, state: JobState }>(RELEASE, tx.now, id)
-  if (row !== undefined) tx.move(id, row.queue, 'pending', row.state, 'delay')
+  const row = tx.db.get<{ queue: string, state: JobState, run_at: number | null }>(RELEASE, tx.now, id)
+  if (row === undefined) return
+  tx.move(id, row.queue, 'pending', row.state, 'delay')
+  if (row.state === 'delayed') tx.wake(row.run_at ?? tx.now)
 }
 
 /** `stop` is called for a running job of this process. */
@@ -66,6 +70,7 @@ export function retry (tx: Transaction, id: string, delay: number): boolean {
   const due = tx.now + Math.ceil(delay)
   tx.db.run(REVIVE, state, due, delay > 0 ? due : null, row.seq)
   tx.move(id, row.queue, 'failed', state, 'retry')
+  if (delay > 0) tx.wake(due)
   return true
 }
 

@@ -2,7 +2,7 @@
 import type { Change, Incident } from '../../backend.ts'
 import type { DelayReason, JobState, Policy } from '../../job.ts'
 import type { SqliteDatabase, SqliteStatement, SqlValue } from './driver.ts'
-import { StoredJob, type Row } from './row.ts'
+import { StoredJob, type JobRow } from './row.ts'
 
 const ADD_COUNT = 'INSERT INTO background_counts (queue, what, n) VALUES (?, ?, ?) ON CONFLICT (queue, what) DO UPDATE SET n = n + excluded.n'
 const READ_COUNT = 'SELECT n FROM background_counts WHERE queue = ? AND what = ?'
@@ -46,6 +46,8 @@ export class Transaction {
   readonly self: number
   readonly changes: Change[] = []
   readonly incidents: Incident[] = []
+  /** The first of the times at which something is to be done to a job it wrote. */
+  due = Infinity
   readonly #usual: (task: string) => Policy
   readonly #sums = new Map<string, Map<Counted, number>>()
   #end: number | undefined
@@ -58,12 +60,17 @@ export class Transaction {
     this.#usual = usual
   }
 
+  /** Something is to be done at this time. */
+  wake (at: number): void {
+    this.due = Math.min(this.due, at)
+  }
+
   /** What was counted so far. */
   sum (queue: string, what: Counted): number {
     return this.#sums.get(queue)?.get(what) ?? 0
   }
 
-  jobOf (row: Row): StoredJob {
+  jobOf (row: JobRow): StoredJob {
     return new StoredJob(row, this.#usual(row.name))
   }
 

@@ -32,8 +32,8 @@ function oldest (kind: string): string {
   return `SELECT * FROM background_jobs WHERE ${kind} ORDER BY ended LIMIT ?`
 }
 
-/** Delays that are over, and jobs that are too late to start. Answers when to come again. */
-export function passTime (tx: Transaction): number {
+/** Delays that are over, and jobs that are too late to start. */
+export function passTime (tx: Transaction): void {
   // Timers may fire up to a millisecond early.
   const now = tx.now + 1
   for (const row of tx.db.all<Row>(EXPIRED, now)) {
@@ -47,7 +47,7 @@ export function passTime (tx: Transaction): number {
   for (const { id, queue, delay_reason: reason } of tx.db.all<{ id: string, queue: string, delay_reason: DelayReason }>(PROMOTE, now)) {
     tx.move(id, queue, 'delayed', 'waiting', reason)
   }
-  return nextDue(tx.db)
+  tx.wake(nextDue(tx.db))
 }
 
 /** When the next delay or life ends; Infinity: never. */
@@ -118,4 +118,5 @@ function handOn (tx: Transaction, row: Row, uncharged: 0 | 1, error: ErrorFacts 
   const state: JobState = row.state === 'pending' && row.run_at !== null && row.run_at > tx.now ? 'delayed' : 'waiting'
   tx.db.run(HAND_ON, state, tx.now, uncharged, error === null ? null : JSON.stringify(error), history, row.seq)
   tx.move(row.id, row.queue, row.state, state, row.state === 'pending' ? 'delay' : null)
+  if (state === 'delayed') tx.wake(row.run_at as number)
 }

@@ -1,5 +1,5 @@
-/** A queue as this process works on it. */
-import type { Load, Rate } from '../../backend.ts'
+/** What this process knows without asking the store: of a queue it works on, and of the ended jobs. */
+import type { Load, Rate, Retention } from '../../backend.ts'
 import type { Transaction } from './transaction.ts'
 
 export class Waiting {
@@ -8,16 +8,17 @@ export class Waiting {
   want = 0
   /** Attempts delivered and not settled. */
   out = 0
-  /** Whether the store may hold waiting jobs; false once a claim has found none left. */
-  maybe = true
+  /** Jobs that may start, as far as known here. */
+  waiting: number
   /** Never started, as far as known here: in the store, and on the way to it. */
   #stored: Load
   #onTheWay: Load = { jobs: 0, bytes: 0 }
 
-  constructor (name: string, limiter: Rate | undefined, stored: Load) {
+  constructor (name: string, limiter: Rate | undefined, stored: Load & { waiting: number }) {
     this.name = name
     this.limiter = limiter
     this.#stored = stored
+    this.waiting = stored.waiting
   }
 
   get free (): number { return this.want - this.out }
@@ -33,13 +34,40 @@ export class Waiting {
   }
 
   /** What other processes did is in the numbers read anew. */
-  recount (stored: Load): void {
+  recount (stored: Load & { waiting: number }): void {
     this.#stored = stored
-    this.maybe = true
+    this.waiting = stored.waiting
   }
 
   committed (tx: Transaction): void {
+    this.waiting += tx.sum(this.name, 'waiting')
     this.#stored.jobs += tx.sum(this.name, 'fresh')
     this.#stored.bytes += tx.sum(this.name, 'bytes')
+  }
+}
+
+/** How many ended jobs are kept. */
+export class Kept {
+  readonly #retention: Retention
+  #kept: { done: number, dead: number }
+
+  constructor (retention: Retention, kept: { done: number, dead: number }) {
+    this.#retention = retention
+    this.#kept = kept
+  }
+
+  /** Whether there are more than there should be; a hundredth more may gather before they are forgotten. */
+  get isCrowded (): boolean {
+    const { completed, failed } = this.#retention
+    return this.#kept.done > completed.count + Math.floor(completed.count / 100) || this.#kept.dead > failed.count + Math.floor(failed.count / 100)
+  }
+
+  recount (kept: { done: number, dead: number }): void {
+    this.#kept = kept
+  }
+
+  committed (tx: Transaction, queue: string): void {
+    this.#kept.done += tx.sum(queue, 'completed') + tx.sum(queue, 'cancelled')
+    this.#kept.dead += tx.sum(queue, 'failed')
   }
 }
