@@ -132,13 +132,28 @@ t.test('a process that was taken for dead stops what it ran, and works on under 
   killAll(path)
   await other.clock.advance(5_000)
   await bench.clock.advance(5_000)
-  t.match(bench.aborts, [{ kind: 'cancel', detail: /did not answer for so long/ }])
+  t.match(bench.aborts, [{ kind: 'shutdown', detail: /did not answer for so long/ }])
   other.backend.want('default', 1)
   await other.clock.advance(200)
   t.equal((await other.take()).number, 2)
   await bench.settle(bench.delivered[0] as never, completed)
   const next = await bench.add()
   t.equal((await bench.take()).job.id, next)
+})
+
+t.test('a process that was taken for dead, and does not know it yet, claims and stages under a new number', here, async (t) => {
+  const path = freshFile(t)
+  const bench = await enter(t, path)
+  const other = await enter(t, path, new TestClock())
+  killAll(path)
+  await other.clock.advance(5_000)
+  bench.backend.want('default', 1)
+  const [id, staged] = await bench.enqueue({}, { staged: true }) as [string, string]
+  await bench.take()
+  killAll(path)
+  await bench.backend.enqueue([], false)
+  await other.clock.advance(5_000)
+  t.strictSame(await other.states([id, staged]), ['waiting', 'waiting'], 'nothing is left with an owner that nobody knows')
 })
 
 t.test('a process without a beat loses its jobs after a lease; one that beats keeps them', here, async (t) => {

@@ -67,7 +67,7 @@ test('what is asked for in one turn is committed once', here, async (t) => {
     exec: (sql: string) => { database.exec(sql) },
     prepare: (sql: string) => {
       const statement = database.prepare(sql)
-      return sql === 'COMMIT' ? { ...statement, run: () => { commits++; return statement.run() } } as typeof statement : statement
+      return sql === 'COMMIT' ? { ...statement, run: () => { commits++; return statement.run() } } : statement
     },
     close () {}
   }

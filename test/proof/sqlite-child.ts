@@ -12,17 +12,6 @@ if (BROKEN === 'acknowledges before it writes') {
   const enqueue = backend.enqueue.bind(backend)
   backend.enqueue = (jobs, staged) => { Promise.resolve(enqueue(jobs, staged)).catch(() => {}) }
 }
-if (BROKEN === 'lets anybody settle') {
-  const settle = backend.settle.bind(backend)
-  // A right that is never lost: the attempt is passed off as the one that owns the job now.
-  backend.settle = async (attempt, outcome) => {
-    const owner = (await import('../../lib/backends/sqlite/driver.ts')).openFile(FILE)
-    const row = owner.prepare('SELECT owner, token FROM background_jobs WHERE id = ?').get(attempt.job.id) as { owner: number | null, token: number | null } | undefined
-    owner.close()
-    if (row?.owner !== null && row !== undefined) Object.assign(attempt, row)
-    await settle(attempt, outcome)
-  }
-}
 
 const app = Fastify({ logger: { level: 'error' } })
 const everything = { count: 1_000_000, age: 86_400_000 }

@@ -7,14 +7,14 @@ import { tmpdir } from 'node:os'
 import { extname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { openRaw } from '../support/sqlite.ts'
-import { chance } from './shutdown-clients.ts'
+import { chance } from './chance.ts'
 
 export interface Plan {
   readonly rounds: number
   readonly seed: number
   readonly synchronous: 'full' | 'normal'
   /** What is wrong with the services; empty: nothing. */
-  readonly broken: '' | 'acknowledges before it writes' | 'lets anybody settle'
+  readonly broken: '' | 'acknowledges before it writes'
 }
 
 export interface Verdict {
@@ -56,19 +56,21 @@ export async function killRounds (plan: Plan): Promise<Verdict> {
       const stop = new AbortController()
       const clients = Promise.all(Array.from({ length: CLIENTS }, (_, n) => keepAsking(services[n % 2] as Service, random, accepted, stop.signal)))
       await pause(random() * LONGEST_LIFE)
-      if (round % HOLD_EVERY === HOLD_EVERY - 1) await holdAndBury(services[1] as Service, file)
-      const victim = services[0] as Service
+      if (round % HOLD_EVERY === HOLD_EVERY - 1) await holdAndBury(services[1], file)
+      const victim = services[0]
       victim.child.kill('SIGKILL')
       kills++
       stop.abort()
       await Promise.all([clients, gone(victim.child)])
-      services = [services[1] as Service, await start()]
+      services = [services[1], await start()]
     }
-    await settled(services[0] as Service)
+    await settled(services[0])
     for (const { child } of services) child.kill('SIGKILL')
     return judge(file, runs, accepted, kills)
   } finally {
-    for (const child of open) child.kill('SIGKILL')
+    const left = [...open]
+    for (const child of left) child.kill('SIGKILL')
+    await Promise.all(left.map(gone))
     rmSync(folder, { recursive: true, force: true })
   }
 }

@@ -12,6 +12,7 @@ import { Commits } from './commits.ts'
 import { fitStarts } from './limits.ts'
 import { BEAT, Processes } from './processes.ts'
 import { Reads } from './reads.ts'
+import { rideOf } from './ride.ts'
 import type { ClaimedAttempt } from './row.ts'
 import { Transaction, type Connection } from './transaction.ts'
 import { leave, nextDue, passTime, sweep } from './upkeep.ts'
@@ -22,20 +23,6 @@ const LOOK = 100
 /** Attempts claimed for a queue in one transaction. */
 const CLAIM_BATCH = 100
 const CANCELS = "SELECT id, cancel FROM background_jobs WHERE owner = ? AND state = 'active' AND cancel IS NOT NULL"
-
-/** What a transaction did beside its writes. It counts when it is committed. */
-interface Ride {
-  /** Attempts whose slot is free now, by queue. */
-  readonly freed: Map<string, number>
-  readonly claimed: Array<{ queue: Waiting, attempts: ClaimedAttempt[], drained: boolean }>
-  /** All that was due is done. */
-  passed?: true
-  swept?: { next: number, more: boolean }
-  /** Attempts of processes that are gone. */
-  cutOff: number
-  /** Others took this process for dead. */
-  buried: boolean
-}
 
 export class Engine {
   readonly reads: Reads
@@ -50,7 +37,6 @@ export class Engine {
   readonly #out = new Map<string, ClaimedAttempt>()
   readonly #listeners = new Set<(change: Change) => void>()
   readonly #kept: Kept
-  readonly #rides = new WeakMap<Transaction, Ride>()
   /** Wall time less monotonic time, at the start: the time jobs live by does not jump. */
   readonly #epoch: number
   #self: number
@@ -84,7 +70,7 @@ export class Engine {
     this.#commits = new Commits({
       clock,
       exec: (sql) => { db.run(sql) },
-      begin: () => this.#transaction(),
+      begin: () => this.#beginOwned(),
       ride: (tx) => { this.#rideAlong(tx) },
       committed: (tx) => { this.#committed(tx) },
       failing: (error) => { sink.report({ kind: 'lost', error: describe(error) }) },
@@ -129,7 +115,7 @@ export class Engine {
     this.#out.delete(attempt.job.id)
     const { queue } = attempt.job
     await this.write((tx) => {
-      const { freed } = this.#rideOf(tx)
+      const { freed } = rideOf(tx)
       freed.set(queue, (freed.get(queue) ?? 0) + 1)
       store(tx)
     }, true)
@@ -166,9 +152,17 @@ export class Engine {
     return Math.floor(this.#epoch + this.#clock.monotonic())
   }
 
-  #transaction (): Transaction {
+  #transaction (self = this.#self): Transaction {
     const usual = (task: string): Policy => this.#settings.policyOf?.(task) ?? TASK_DEFAULTS
-    return new Transaction(this.#db, this.#now(), this.#self, usual)
+    return new Transaction(this.#db, this.#now(), self, usual)
+  }
+
+  /** A process that was taken for dead may write nothing under its old number: it enters anew, in the same transaction. */
+  #beginOwned (): Transaction {
+    if (this.#processes.isEntered(this.#db, this.#self)) return this.#transaction()
+    const tx = this.#transaction(this.#processes.enter(this.#db))
+    rideOf(tx).buried = true
+    return tx
   }
 
   /** A write that nobody waits for: if it fails now, it comes again by itself. */
@@ -176,15 +170,9 @@ export class Engine {
     this.write(act).catch(() => {})
   }
 
-  #rideOf (tx: Transaction): Ride {
-    let ride = this.#rides.get(tx)
-    if (ride === undefined) this.#rides.set(tx, ride = { freed: new Map(), claimed: [], cutOff: 0, buried: false })
-    return ride
-  }
-
   #rideAlong (tx: Transaction): void {
     if (this.#closed) return
-    const ride = this.#rideOf(tx)
+    const ride = rideOf(tx)
     if (tx.now + 1 >= this.#due) {
       passTime(tx)
       ride.passed = true
@@ -198,7 +186,8 @@ export class Engine {
   }
 
   #committed (tx: Transaction): void {
-    const { freed, claimed, passed, swept, cutOff, buried } = this.#rideOf(tx)
+    const { freed, claimed, passed, swept, cutOff, buried } = rideOf(tx)
+    if (buried) this.#comeBack(tx.self)
     this.#due = passed === true ? tx.due : Math.min(this.#due, tx.due)
     for (const queue of this.#queues.values()) {
       queue.out -= freed.get(queue.name) ?? 0
@@ -219,7 +208,6 @@ export class Engine {
     for (const incident of tx.incidents) this.#sink.report(incident)
     for (const { attempts } of claimed) if (attempts.length > 0) this.#sink.deliver(attempts)
     if (cutOff > 0) this.#sink.report({ kind: 'recovered', count: cutOff })
-    if (buried) this.#comeBack()
     if (!this.#closed) this.#goOn()
   }
 
@@ -276,9 +264,8 @@ export class Engine {
   #beat (): void {
     this.#nextBeat = this.#clock.monotonic() + BEAT
     this.#tend((tx) => {
-      const ride = this.#rideOf(tx)
-      ride.buried = !this.#processes.beat(tx)
-      ride.cutOff = this.#processes.buryTheDead(tx, this.#clock.monotonic())
+      this.#processes.beat(tx)
+      rideOf(tx).cutOff = this.#processes.buryTheDead(tx, this.#clock.monotonic())
     })
   }
 
@@ -292,9 +279,9 @@ export class Engine {
   }
 
   /** What ran here runs elsewhere now: it is stopped, and its verdicts will not be stored. */
-  #comeBack (): void {
-    for (const attempt of this.#out.values()) this.#sink.abort(attempt, 'cancel', 'this process did not answer for so long that its jobs were given to others')
-    this.#self = this.#processes.enter(this.#db)
+  #comeBack (self: number): void {
+    this.#self = self
+    const why = 'this process did not answer for so long that its jobs were given to others'
+    for (const attempt of this.#out.values()) this.#sink.abort(attempt, 'shutdown', why)
   }
 }
-

@@ -12,6 +12,7 @@ export const BEAT = 5_000
 export const LEASE = 30_000
 
 const ENTER = 'INSERT INTO background_owners (boot, space, pid, began) VALUES (?, ?, ?, ?) RETURNING id'
+const ENTERED = 'SELECT 1 AS yes FROM background_owners WHERE id = ?'
 const RAISE = 'UPDATE background_owners SET beat = beat + 1 WHERE id = ?'
 const OTHERS = 'SELECT * FROM background_owners WHERE id <> ?'
 const VERSION = 'PRAGMA data_version'
@@ -32,9 +33,13 @@ export class Processes {
     return db.get<{ id: number }>(ENTER, boot, space, pid, began)?.id as number
   }
 
-  /** False when others have taken this process for dead. */
-  beat (tx: Transaction): boolean {
-    return tx.db.run(RAISE, tx.self) > 0
+  /** False when others have taken this process for dead: it owns nothing any more. */
+  isEntered (db: Connection, self: number): boolean {
+    return db.get(ENTERED, self) !== undefined
+  }
+
+  beat (tx: Transaction): void {
+    tx.db.run(RAISE, tx.self)
   }
 
   /** Takes over from those that are gone. `at`: monotonic ms. */
