@@ -3,6 +3,7 @@
  * room is small. Beside it the same route with jobs that end at once, where nothing is refused.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
+import { getHeapStatistics } from 'node:v8'
 import { createApp } from './app.ts'
 import { loaded, type Load } from './keep-alive.ts'
 
@@ -28,8 +29,7 @@ export async function prepare ({ flooded, ...load }: HttpOverloadSettings) {
 /** Adds what was the most memory in use. */
 async function watched<Answers> (measure: () => Promise<Answers>) {
   let peak = 0
-  // Seen often enough, and cheap; the resident size would be a system call each time.
-  const look = setInterval(() => { peak = Math.max(peak, process.memoryUsage().heapUsed) }, 20)
+  const look = setInterval(() => { peak = Math.max(peak, getHeapStatistics().used_heap_size) }, 20)
   const answers = await measure()
   clearInterval(look)
   return { ...answers, heap: peak / 2 ** 20, rss: process.memoryUsage.rss() / 2 ** 20 }
