@@ -45,13 +45,17 @@ export function countdown (): Countdown {
 }
 
 /**
- * Bytes in use after everything that can go has gone. For heaps alone: after a forced collection V8 works with a small
- * nursery for a while, and whatever allocates costs up to twice as much CPU.
+ * Not between short measurements: after a forced collection V8 works with a small nursery for a while, and whatever
+ * allocates costs up to twice as much CPU.
  */
+export function collectGarbage (): void {
+  (globalThis as unknown as { gc: () => void }).gc() // from `--expose-gc`
+}
+
+/** Bytes in use after everything that can go has gone. */
 export async function heapUsed (): Promise<number> {
-  const { gc } = globalThis as unknown as { gc: () => void } // from `--expose-gc`
   for (let i = 0; i < 3; i++) {
-    gc()
+    collectGarbage()
     await nextTurn()
   }
   return process.memoryUsage().heapUsed

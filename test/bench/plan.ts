@@ -35,7 +35,7 @@ export interface Group {
 const FORMS = {
   full: {
     sizes: [1_000, 100_000, 1_000_000, 10_000], jobs: 100_000, attempts: [10_000, 100_000],
-    rounds: 11, slow: 5, http: 41, warmUp: 200_000, requests: 40_000, enough: 200, flood: 1_000
+    rounds: 11, slow: 7, http: 41, warmUp: 200_000, requests: 40_000, enough: 200, flood: 1_000
   },
   quick: {
     sizes: [1_000, 100_000], jobs: 100_000, attempts: [100_000],

@@ -2,7 +2,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { create, type Contender } from '../contenders/index.ts'
-import { alarm, countdown, stopwatch } from '../measure.ts'
+import { alarm, collectGarbage, countdown, stopwatch } from '../measure.ts'
 
 export interface CostSettings {
   readonly contender: Contender
@@ -17,6 +17,7 @@ export interface CostSettings {
 }
 
 const WARM_UP_BATCH = 1_000
+const HUGE = 1_000_000
 
 export async function prepare ({ contender, backlog, mixed, warmUp, enough, asyncContext }: CostSettings) {
   if (asyncContext) new AsyncLocalStorage<object>().run({}, () => {})
@@ -43,6 +44,7 @@ export async function prepare ({ contender, backlog, mixed, warmUp, enough, asyn
     } while (!over())
     const { cpu, wall } = elapsed()
     subject.fill(0, mixed) // lets go of what was kept of the last backlog
+    if (backlog >= HUGE) collectGarbage() // or gigabytes would lie about in each process
     return { cpu: cpu / did, wall: wall / did, jobs: did }
   }
 
