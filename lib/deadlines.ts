@@ -30,7 +30,7 @@ export class Deadlines<T extends Deadline> {
   /** Ignored after `close`: what comes late finds nobody who waits. */
   set (item: T, due: number): void {
     if (this.#closed) return
-    item.due = due
+    item.due = Math.ceil(due) // an integer costs no box
     this.#heap.set(item)
     this.#arm()
   }

@@ -77,7 +77,24 @@ export const JOB_CHECKS: check.Checks = {
  */
 export function resolvePolicy (where: string, base: Policy, options: JobOptions | undefined): Policy {
   if (options === undefined) return base
-  return layPolicy(where, base, check.options<JobOptions>(where, JOB_CHECKS, options))
+  const given = check.options<JobOptions>(where, JOB_CHECKS, options)
+  return Object.keys(given).join() === 'priority' ? withPriority(base, given.priority as number) : layPolicy(where, base, given)
+}
+
+/** The most frequent of all options per call. Its policies are made once: a policy is as large as a job. */
+const byPriority = new WeakMap<Policy, Map<number, Policy>>()
+/** Priorities remembered for each base. */
+const REMEMBERED = 100
+
+function withPriority (base: Policy, priority: number): Policy {
+  let known = byPriority.get(base)
+  if (known === undefined) byPriority.set(base, known = new Map<number, Policy>())
+  let policy = known.get(priority)
+  if (policy === undefined) {
+    policy = Object.freeze({ ...base, priority })
+    if (known.size < REMEMBERED) known.set(priority, policy)
+  }
+  return policy
 }
 
 /** The same for options that were checked already. */

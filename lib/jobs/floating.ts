@@ -29,10 +29,10 @@ let listening = 0
  * Runs a part of the attempt's work. Where nobody hears what would be told, nothing is followed: on Node 20 and 22 that
  * costs every promise of the process something.
  */
-export function asWorkOf<T> ({ job, number }: Attempt, observer: Observer, work: () => T): T {
-  if (!observer.heard) return work()
+export function asWorkOf<A, B, T> ({ job, number }: Attempt, observer: Observer, work: (a: A, b: B) => T, a: A, b: B): T {
+  if (!observer.heard) return work(a, b)
   const { id, name, queue, requestId } = job
-  return origins.run({ id, name, queue, requestId, attempt: number, observer }, work)
+  return origins.run({ id, name, queue, requestId, attempt: number, observer }, work, a, b)
 }
 
 /** Answers how to stop; with the last one the listeners are gone. */

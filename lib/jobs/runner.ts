@@ -173,7 +173,7 @@ export class Runner {
     running.aborted = { kind, detail }
     running.abortedAt = this.settings.clock.monotonic()
     this.#schedule(running)
-    asWorkOf(running.attempt, this.settings.observer, () => { abortSignalOf(running.context) })
+    asWorkOf(running.attempt, this.settings.observer, abortSignalOf, running.context, undefined)
   }
 
   /** The verdict as it is to be stored. A cancel that came after a timeout, or when the body had just ended, forbids a retry. */
@@ -264,7 +264,7 @@ export class Runner {
 
 function invoke (running: Running, task: TaskWork | undefined, observer: Observer): unknown {
   try {
-    return asWorkOf(running.attempt, observer, () => runInScope(running, task))
+    return asWorkOf(running.attempt, observer, runInScope, running, task)
   } catch (thrown) {
     return Promise.reject(thrown)
   }

@@ -1,7 +1,7 @@
 /**
  * When jobs may start: requests first. Between two jobs the event loop may have to turn, and then three things are asked.
  *
- * - Slices: in one turn of the loop jobs start for 1 ms together; however many wait, they do not hold it longer.
+ * - Slices: in one turn of the loop jobs start for half a ms together; however many wait, they do not hold it longer.
  * - Requests first: a slice begins only in a turn whose poll has read nothing. Whatever was read, a request, a new
  *   connection, a part of a handshake, may have more behind it, and goes first. A turn without anything to do takes about a
  *   microsecond. A request that waits for a database is nothing to read, and keeps nobody from working.
@@ -9,8 +9,8 @@
  */
 import type { Clock } from '../clock.ts'
 
-/** Ms. Short enough to be lost in a request's latency, long enough to make the hop between turns cheap. */
-const SLICE = 1
+/** Ms. Short enough to be lost in a request's latency; the hop between turns takes a hundredth of it. */
+const SLICE = 0.5
 /** For each ms that jobs had, so many at most go to requests. */
 const YIELDED = 7
 

@@ -15,8 +15,8 @@ const LONGEST_HISTORY = 20
 
 export class Entry implements Linked<Entry>, Change {
   readonly job: NewJob
-  readonly home: Queue<Entry>
-  standing: Standing
+  /** Its queue, and its state there. */
+  standing: Standing<Entry>
   attemptsMade = 0
   /** Whether an attempt was ever delivered: from then on it takes no room in the waiting room. */
   started = false
@@ -38,7 +38,6 @@ export class Entry implements Linked<Entry>, Change {
 
   constructor (job: NewJob, home: Queue<Entry>, now: number) {
     this.job = job
-    this.home = home
     this.standing = home.pending
     this.since = Math.floor(now)
     const { ttl } = job.policy
@@ -47,6 +46,7 @@ export class Entry implements Linked<Entry>, Change {
   }
 
   get id (): string { return this.job.id }
+  get home (): Queue<Entry> { return this.standing.queue }
   get state (): JobState { return this.standing.state }
   get order (): number { return this.job.order }
   get priority (): number { return this.job.policy.priority }

@@ -120,11 +120,12 @@ export class Lifecycle {
 
   pump (queue: Queue<Entry>, now: number): void {
     if (this.#closed || !queue.hungry || queue.waiting.jobs === 0) return
-    const attempts: EntryAttempt[] = []
+    if (!this.#mayStart(queue, now)) return
+    const attempts = [this.#begin(queue.ready.shift() as Entry, now)] // nearly always the only one
     while (queue.hungry && queue.waiting.jobs > 0 && this.#mayStart(queue, now)) {
       attempts.push(this.#begin(queue.ready.shift() as Entry, now))
     }
-    if (attempts.length > 0) this.#sink.deliver(attempts)
+    this.#sink.deliver(attempts)
   }
 
   /** A granted start has happened, or will never happen. */
@@ -163,7 +164,7 @@ export class Lifecycle {
   }
 
   /** Every change of state passes here. */
-  #move (entry: Entry, to: Standing, now: number): void {
+  #move (entry: Entry, to: Standing<Entry>, now: number): void {
     const { standing } = entry
     if (!standing.next.includes(to.state)) throw new Error(`a ${standing.state} job cannot become ${to.state}`)
     standing.jobs--

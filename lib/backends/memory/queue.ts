@@ -6,13 +6,15 @@ import { Limiter } from '../limiter.ts'
 import { ReadyQueue, type Linked } from './lists.ts'
 
 /** A state of a queue's jobs. A job points to the one it is in, which costs less than its name in a table of counts. */
-export class Standing {
+export class Standing<E extends Linked<E>> {
+  readonly queue: Queue<E>
   readonly state: JobState
   /** The legal moves from here. */
   readonly next: readonly JobState[]
   jobs = 0
 
-  constructor (state: JobState) {
+  constructor (queue: Queue<E>, state: JobState) {
+    this.queue = queue
     this.state = state
     this.next = MOVES[state]
   }
@@ -22,13 +24,13 @@ export class Queue<E extends Linked<E>> implements Deadline {
   readonly name: string
   readonly ready = new ReadyQueue<E>()
   readonly limiter: Limiter | undefined
-  readonly pending = new Standing('pending')
-  readonly waiting = new Standing('waiting')
-  readonly delayed = new Standing('delayed')
-  readonly active = new Standing('active')
-  readonly completed = new Standing('completed')
-  readonly failed = new Standing('failed')
-  readonly cancelled = new Standing('cancelled')
+  readonly pending = new Standing<E>(this, 'pending')
+  readonly waiting = new Standing<E>(this, 'waiting')
+  readonly delayed = new Standing<E>(this, 'delayed')
+  readonly active = new Standing<E>(this, 'active')
+  readonly completed = new Standing<E>(this, 'completed')
+  readonly failed = new Standing<E>(this, 'failed')
+  readonly cancelled = new Standing<E>(this, 'cancelled')
   /** Of the delayed: those that wait for a retry. */
   retrying = 0
   /** What never started. */
