@@ -43,6 +43,7 @@ export interface RunnerSettings {
   readonly durable: (job: NewJob) => boolean
 }
 
+const CANCELLED: Judged = { outcome: { kind: 'cancelled', reason: 'user' } }
 /** A body still alive after so many times its timeout is given up. */
 const GIVE_UP_AFTER = 10
 
@@ -178,7 +179,7 @@ export class Runner {
 
   /** The verdict as it is to be stored. A cancel that came after a timeout, or when the body had just ended, forbids a retry. */
   verdict ({ judged, attempt }: Running): Judged | undefined {
-    return judged?.outcome.kind === 'retry' && this.#cancelled.has(attempt) ? { outcome: { kind: 'cancelled', reason: 'user' } } : judged
+    return judged?.outcome.kind === 'retry' && this.#cancelled.has(attempt) ? CANCELLED : judged
   }
 
   /** Aborts what runs, and starts nothing any more. `quiet` is called when no body is alive. */
@@ -192,7 +193,7 @@ export class Runner {
   /** Judges every body that is still alive; for the end of a shutdown. */
   giveUpAll (): void {
     for (const running of this.#alive) {
-      if (!running.givenUp) this.#giveUp(running, running.aborted?.kind === 'cancel' ? this.#judgeAborted(running) : this.unfinished(running.attempt))
+      if (!running.givenUp) this.#giveUp(running, this.#cancelled.has(running.attempt) ? CANCELLED : this.unfinished(running.attempt))
     }
     this.#deadlines.close()
   }
@@ -222,7 +223,7 @@ export class Runner {
       case 'timeout':
         return { ...afterTimeout(attempt.job.policy, factsOf(attempt), this.settings.clock.random), thrown: running.reason }
       default:
-        return { outcome: { kind: 'cancelled', reason: 'user' } }
+        return CANCELLED
     }
   }
 

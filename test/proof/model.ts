@@ -107,7 +107,13 @@ export class Model {
   /** A fault's text where an active job's move is not what its body earned. */
   #judged (job: Job, to: JobState, now: number): string | undefined {
     const body = job.body
-    if (body === undefined) return 'its body never began'
+    if (body === undefined) {
+      // Delivered, it waited for its turn of the loop, and was cancelled there.
+      const { coming } = this.queueOf(job)
+      coming.splice(coming.indexOf(job), 1)
+      job.verdict = { state: 'cancelled', reason: 'user' }
+      return job.cancelling === true && to === 'cancelled' ? undefined : 'its body never began'
+    }
     const late = job.spec.timeout > 0 && now >= body.startedAt + 10 * job.spec.timeout - EARLY
     const closed = now >= this.closingSince + SETTINGS.abortGrace - EARLY
     if (body.settled === undefined) {
@@ -128,7 +134,7 @@ export class Model {
   #verdict (body: Body, to: JobState, closed: boolean): Verdict {
     if (body.raced && to === 'cancelled') return { state: to, reason: 'user' }
     // A body that outlives the shutdown's grace is cut off by it, whatever had aborted it before; a cancel stays one.
-    if (body.settled === undefined && closed && to === 'cancelled' && !body.cancelled) return { state: to, reason: 'shutdown' }
+    if (body.settled === undefined && closed && to === 'cancelled') return { state: to, reason: body.cancelled ? 'user' : 'shutdown' }
     return verdictOf(body)
   }
 

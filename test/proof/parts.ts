@@ -51,6 +51,8 @@ export interface Job {
   verdict: Verdict
   /** The attempt that owns the job. */
   body: Body | undefined
+  /** A cancel came between its delivery and its body. */
+  cancelling?: boolean
 }
 
 export interface Queue {

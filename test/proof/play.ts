@@ -239,6 +239,7 @@ export class Play {
     const answer = await this.app.background.cancel(job.id)
     this.model.allowed = {}
     if (answer === 'cancelling' && job.body !== undefined) job.body.cancelled = true
+    else if (answer === 'cancelling') job.cancelling = true
     else if (answer === undefined ? !job.gone : !isFinal(job.state)) this.model.fault(`cancel answers ${answer}, and the job goes on`, job)
   }
 

@@ -50,5 +50,17 @@ export const regressions: Record<string, Op[]> = {
     { op: 'add', spec: spec({ delay: 999 }) },
     { op: 'add', spec: spec({ queue: 'api', delay: 1_000 }) },
     { op: 'advance', ms: 1_000 }
+  ],
+  // Seed 449408452: between its delivery and its body a job waits for its turn of the loop.
+  'a job cancelled while it waited for its turn was said to go on': [
+    { op: 'add', spec: spec({ ...ignores, attempts: 1, backoff: 0 }) },
+    { op: 'advance', ms: 1 },
+    { op: 'race', at: 0, how: { later: 0, counted: false } }
+  ],
+  // Seed 1775365152.
+  'a job cancelled by a user after its timeout was said to be lost in the shutdown': [
+    { op: 'add', spec: spec({ ...ignores, timeout: 400 }) },
+    { op: 'advance', ms: 1_000 },
+    { op: 'cancel', at: 0 }
   ]
 }
