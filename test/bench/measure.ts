@@ -27,6 +27,8 @@ export function alarm (ms: number): () => boolean {
 }
 
 export interface Countdown {
+  /** Calls of `done` that are still expected. */
+  readonly left: number
   done (): void
   /** Resolves when `done` was called n times. */
   expect (n: number): Promise<void>
@@ -36,6 +38,7 @@ export function countdown (): Countdown {
   let left = 0
   let end = (): void => {}
   return {
+    get left () { return left },
     done () { if (--left === 0) end() },
     expect (n) {
       left = n
@@ -61,31 +64,31 @@ export async function heapUsed (): Promise<number> {
   return process.memoryUsage().heapUsed
 }
 
-export interface TurnTimes {
-  readonly turns: number
-  /** Ms. */
-  readonly p99: number
-  readonly longest: number
-}
-
-/** Measures the turns of the event loop by a chain of immediates, until the answered function is called. */
-export function watchTurns (): () => TurnTimes {
+/** The ms of the event loop's turns in which jobs ended, by a chain of immediates; until the answered function is called. */
+export function watchTurns (jobs: Countdown): () => number[] {
   const turns: number[] = []
+  let { left } = jobs
   let before = performance.now()
   let stopped = false
-  setImmediate(function look () {
+  function look (): void {
     const now = performance.now()
-    turns.push(now - before)
+    if (jobs.left !== left) turns.push(now - before)
+    left = jobs.left
     before = now
     if (!stopped) setImmediate(look)
-  })
+  }
+  setImmediate(look)
   return () => {
     stopped = true
-    turns.push(performance.now() - before)
-    turns.sort((a, b) => a - b)
-    // Nearest rank.
-    return { turns: turns.length, p99: turns[Math.ceil(turns.length * 0.99) - 1] as number, longest: turns.at(-1) as number }
+    look()
+    return turns
   }
+}
+
+/** By nearest rank. */
+export function quantile (numbers: readonly number[], q: number): number {
+  const sorted = numbers.toSorted((a, b) => a - b)
+  return sorted[Math.max(0, Math.ceil(sorted.length * q) - 1)] as number
 }
 
 export function median (numbers: readonly number[]): number {
