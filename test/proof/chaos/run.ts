@@ -91,8 +91,8 @@ async function soon (patience: number, holds: () => boolean | Promise<boolean>):
 
 /**
  * All clients are gone, and so must be their connections. Two kinds Node keeps, with this plugin or without, and they
- * are ended here as a server's timeout would do it: some of HTTP/2 whose client has destroyed its session, and
- * pipelined ones that it no longer reads because so many answers wait behind one that does not come.
+ * are ended here by force: some of HTTP/2 whose client has destroyed its session, and pipelined ones that it no longer
+ * reads because so many answers wait behind one that does not come.
  */
 async function hangUp (sites: Sites, totals: Totals): Promise<void> {
   const all = Object.values(sites)
