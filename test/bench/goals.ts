@@ -19,7 +19,7 @@ const OURS = 'ours named'
 /** Of the groups that were asked for. */
 export function judge (groups: Groups): Goal[] {
   const row: Find = (group, name) => groups.get(group)?.find((each) => each.name === name)
-  return [...costs(row), ...heap(row), ...timers(row), ...routes(row), ...turns(row), ...overload(row)].filter(({ group }) => groups.has(group))
+  return [...costs(row), ...heap(row), ...timers(row), ...routes(row), ...turns(row), ...latencies(row), ...overload(row)].filter(({ group }) => groups.has(group))
 }
 
 type Find = (group: string, name: string) => SummarizedRow | undefined
@@ -65,6 +65,32 @@ function turns (row: Find): Goal[] {
     atMost('turns', 'draining 100,000: longest turn, ms', 15, row('turns', OURS)?.values.longest?.median),
     atLeast('turns', 'draining 100,000: throughput, of ours in one turn', 0.9, ratio(row('turns', 'ours, no turns'), row('turns', OURS), 'wall'))
   ]
+}
+
+function latencies (row: Find): Goal[] {
+  const of = (group: string, name: string, key: string): number | undefined => row(`latency-${group}`, name)?.values[key]?.median
+  const idle = 'no background'
+  const beyond = (group: string, key: string, jobMs: number, name = 'ours'): number | undefined => difference(of(group, name, key), of(group, idle, key), jobMs)
+  const steady = 'one job per setImmediate'
+  return ['5', '1'].flatMap((job) => [
+    atMost(`latency-${job}`, `jobs of ${job} ms: p50 beyond idle, in jobs`, 0.7, beyond(job, 'p50', Number(job))),
+    atMost(`latency-${job}`, `jobs of ${job} ms: p99 beyond idle, in jobs`, 3, beyond(job, 'p99', Number(job))),
+    atLeast(`latency-${job}`, `jobs of ${job} ms: throughput, of one per setImmediate`, 0.95, divided(of(job, 'ours', 'jobs'), of(job, steady, 'jobs'))),
+    atMost(`latency-${job}`, `jobs of ${job} ms that yield: p99 over idle`, 1.5, divided(of(job, 'ours, yieldNow each 0.25 ms', 'p99'), of(job, idle, 'p99'))),
+    atLeast(`latency-${job}`, `jobs of ${job} ms that yield: throughput`, 0.9, divided(of(job, 'ours, yieldNow each 0.25 ms', 'jobs'), of(job, steady, 'jobs')))
+  ]).concat([
+    atMost('latency-5', 'jobs of 5 ms: p99, of naive p-queue', 1 / 50, divided(of('5', 'ours', 'p99'), of('5', 'naive p-queue', 'p99'))),
+    atMost('latency-new', 'new connections: p99 beyond idle, in jobs', 8, beyond('new', 'p99', 5)),
+    atLeast('latency-waiting', 'requests that wait: throughput, of one per setImmediate', 0.8, divided(of('waiting', 'ours', 'jobs'), of('waiting', steady, 'jobs')))
+  ])
+}
+
+function divided (a: number | undefined, b: number | undefined): number | undefined {
+  return a === undefined || b === undefined ? undefined : a / b
+}
+
+function difference (a: number | undefined, b: number | undefined, unit: number): number | undefined {
+  return a === undefined || b === undefined ? undefined : (a - b) / unit
 }
 
 function overload (row: Find): Goal[] {

@@ -1,6 +1,7 @@
 /** What is measured, in the order of importance: when time is short, the last groups get fewer rounds. */
 import type { Contender } from './contenders/index.ts'
 import type { Route } from './http/app.ts'
+import type { BackgroundSettings, Way } from './http/background.ts'
 import type { Settings } from './scenarios/index.ts'
 import type { HeapSettings } from './scenarios/heap.ts'
 
@@ -35,15 +36,15 @@ export interface Group {
 const FORMS = {
   full: {
     sizes: [1_000, 100_000, 1_000_000, 10_000], jobs: 100_000, attempts: [10_000, 100_000],
-    rounds: 11, slow: 7, http: 41, warmUp: 200_000, requests: 40_000, enough: 200, flood: 1_000
+    rounds: 11, slow: 7, http: 41, warmUp: 200_000, requests: 40_000, enough: 200, flood: 1_000, latency: 3_000, waiting: 1_000
   },
   quick: {
     sizes: [1_000, 100_000], jobs: 100_000, attempts: [100_000],
-    rounds: 5, slow: 3, http: 11, warmUp: 100_000, requests: 30_000, enough: 150, flood: 700
+    rounds: 5, slow: 3, http: 11, warmUp: 100_000, requests: 30_000, enough: 150, flood: 700, latency: 2_000, waiting: 1_000
   },
   smoke: {
     sizes: [1_000], jobs: 1_000, attempts: [1_000],
-    rounds: 1, slow: 1, http: 1, warmUp: 1_000, requests: 10, enough: 1, flood: 30
+    rounds: 1, slow: 1, http: 1, warmUp: 1_000, requests: 10, enough: 1, flood: 30, latency: 30, waiting: 5
   }
 } as const
 
@@ -66,6 +67,7 @@ export function createPlan (form: Form, redisMissing: string | undefined): Group
     ...FORMS[form].sizes.map((size) => fifo(form, size)),
     mixed(form, smallest), turns(form), heap(form), timeouts(form),
     inject(form, redisMissing), keepAlive(form, redisMissing),
+    ...latencies(form),
     overload(form), overloadHttp(form),
     ...larger.map((size) => mixed(form, size)),
     asyncContext(form, smallest)
@@ -182,6 +184,28 @@ function ofRoutes (form: Form, redisMissing: string | undefined, settings: (rout
     entries: routes.map((route) => ({ name: route, settings: settings(route) })),
     ...(redisMissing === undefined ? undefined : { note: `BullMQ, its add awaited: not measured, ${redisMissing}` })
   }
+}
+
+/** What requests feel while 1 000 CPU jobs always wait. */
+function latencies (form: Form): Group[] {
+  const WAYS: Way[] = ['no background', 'naive p-queue', 'one job per setImmediate', 'throttled by utilization', 'ours, foreground off', 'ours', 'ours, yieldNow each 0.25 ms']
+  const { latency, slow, waiting } = FORMS[form]
+  const group = (id: string, title: string, ways: Way[], rest: Omit<BackgroundSettings, 'way' | 'ms' | 'waiting'>): Group => ({
+    id: `latency-${id}`,
+    title,
+    rounds: Math.min(slow, 3),
+    metrics: [{ key: 'p50', label: 'p50 ms', digits: 1 }, { key: 'p90', label: 'p90 ms', digits: 1 }, { key: 'p99', label: 'p99 ms', digits: 1 },
+      { key: 'jobs', label: 'jobs/s', digits: 0 }],
+    profiled: 'ours',
+    entries: ways.map((way) => ({ name: way, settings: { scenario: 'http/background', way, ms: latency, waiting, ...rest } }))
+  })
+  const few: Way[] = ['no background', 'one job per setImmediate', 'ours, foreground off', 'ours']
+  return [
+    group('5', 'Latency of 200 requests/s on kept connections, with jobs of 5 ms', WAYS, { jobMs: 5, rate: 200, keepAlive: true, database: 0 }),
+    group('1', 'The same, with jobs of 1 ms', WAYS, { jobMs: 1, rate: 200, keepAlive: true, database: 0 }),
+    group('new', 'A new connection for each of 200 requests/s, with jobs of 5 ms', few, { jobMs: 5, rate: 200, keepAlive: false, database: 0 }),
+    group('waiting', 'Of 500 requests/s that wait 50 ms for a database, with jobs of 1 ms', few, { jobMs: 1, rate: 500, keepAlive: true, database: 50 })
+  ]
 }
 
 function overload (form: Form): Group {

@@ -1,4 +1,5 @@
 /** What can be measured, and with which settings. */
+import type { BackgroundSettings } from '../http/background.ts'
 import type { InjectSettings } from '../http/inject.ts'
 import type { KeepAliveSettings } from '../http/keep-alive.ts'
 import type { HttpOverloadSettings } from '../http/overload.ts'
@@ -17,6 +18,7 @@ export type Settings =
   | { readonly scenario: 'http/inject' } & InjectSettings
   | { readonly scenario: 'http/keep-alive' } & KeepAliveSettings
   | { readonly scenario: 'http/overload' } & HttpOverloadSettings
+  | { readonly scenario: 'http/background' } & BackgroundSettings
 
 export type Result = Readonly<Record<string, number>>
 
@@ -37,6 +39,7 @@ export async function prepare (settings: Settings): Promise<Prepared> {
     case 'overload': return (await import('./overload.ts')).prepare(settings)
     case 'http/inject': return (await import('../http/inject.ts')).prepare(settings)
     case 'http/keep-alive': return (await import('../http/keep-alive.ts')).prepare(settings)
+    case 'http/background': return (await import('../http/background.ts')).prepare(settings)
     case 'http/overload': return (await import('../http/overload.ts')).prepare(settings)
   }
 }
