@@ -3,8 +3,10 @@
  * profile of several. By hand:
  * `node --expose-gc .bench/test/bench/child.js '{ "scenario": "timeouts", "attempts": 100000 }'`
  */
+import { alarm } from './measure.ts'
 import { prepare, type Settings } from './scenarios/index.ts'
 
+/** A profile is of so many ms, in whole measurements. */
 export type Question = 'measure' | { readonly profile: number }
 
 const prepared = prepare(JSON.parse(process.argv[2] as string) as Settings)
@@ -21,8 +23,9 @@ process.send?.('ready')
 async function answer (question: Question): Promise<unknown> {
   if (question === 'measure') return measure()
   const { profile } = await import('./profile.ts')
+  const over = alarm(question.profile)
   return profile(async () => {
-    for (let times = question.profile; times > 0; times--) await measure()
+    do await measure(); while (!over())
   })
 }
 

@@ -47,8 +47,23 @@ async function run (groups: Group[]): Promise<void> {
     return
   }
   const plan = groups.filter((group) => names.length === 0 || names.some((name) => hasName(group, name)))
-  if (options.profile === undefined) return measureAll(plan)
-  for (const group of plan) console.log(profileTable(group, await profileGroup(group)))
+  if (options.profile === undefined) await measureAll(plan)
+  else await profileAll(plan)
+}
+
+async function profileAll (plan: Group[]): Promise<object[]> {
+  const profiles = []
+  for (const group of plan) {
+    try {
+      const functions = await profileGroup(group)
+      console.log(profileTable(group, functions))
+      profiles.push({ id: group.id, functions })
+    } catch (error) {
+      console.log(`\nNo profile of ${group.id}: ${(error as Error).message}`)
+      process.exitCode = 1
+    }
+  }
+  return profiles
 }
 
 async function measureAll (plan: Group[]): Promise<void> {
@@ -69,12 +84,7 @@ async function measureAll (plan: Group[]): Promise<void> {
   const goals = form === 'smoke' ? [] : judge(groups)
   if (goals.length > 0) console.log(goalsTable(goals))
   const missed = new Set(form === 'full' ? goals.filter(({ verdict }) => verdict === 'MISSED').map(({ group }) => group) : [])
-  const profiles = []
-  for (const group of plan.filter(({ id }) => missed.has(id))) {
-    const functions = await profileGroup(group)
-    console.log(profileTable(group, functions))
-    profiles.push({ id: group.id, functions })
-  }
+  const profiles = await profileAll(plan.filter(({ id }) => missed.has(id)))
   console.log(`\n${Math.round((performance.now() - began) / 1_000)} s; load ${loadNow()}`)
   if (options.json === undefined) return
   writeFileSync(options.json, JSON.stringify({ date: new Date().toISOString(), form, machine, groups: report, goals, profiles }, null, 2))

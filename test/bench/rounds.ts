@@ -20,6 +20,8 @@ export interface Row {
 const CHILD = new URL('child.js', import.meta.url)
 /** Ms; a child that takes longer is ended, and its number is missing. */
 const LONGEST_ANSWER = 60_000
+/** Ms. */
+const PROFILED = 2_000
 
 /** @param deadline `performance.now()` after which no round is begun: the group then has fewer */
 export async function runGroup ({ title, rounds, entries }: Group, deadline: number, tell: (text: string) => void): Promise<Row[]> {
@@ -54,13 +56,15 @@ async function guard (row: Row, work: () => Promise<void>): Promise<void> {
 }
 
 /** Where the group's own entry spends its time. */
-export async function profileGroup ({ entries, profiled, rounds }: Group): Promise<Share[]> {
+export async function profileGroup ({ entries, profiled }: Group): Promise<Share[]> {
   const settings = entries.find(({ name }) => name === profiled)?.settings
   if (settings === undefined) throw new Error(`no entry "${profiled}"`)
   const child = await Child.start(settings)
-  const shares = await child.profile(rounds)
-  await child.stop()
-  return shares
+  try {
+    return await child.profile(PROFILED)
+  } finally {
+    await child.stop()
+  }
 }
 
 class Child {
@@ -81,9 +85,8 @@ class Child {
     return this.#ask('measure') as Promise<Result>
   }
 
-  /** Of so many measurements. */
-  profile (times: number): Promise<Share[]> {
-    return this.#ask({ profile: times }) as Promise<Share[]>
+  profile (ms: number): Promise<Share[]> {
+    return this.#ask({ profile: ms }) as Promise<Share[]>
   }
 
   #ask (question: Question): Promise<unknown> {
