@@ -12,7 +12,8 @@ import { Handle, type JobHandle } from './jobs/handle.ts'
 import type { Hooks, TaskHooks } from './jobs/hooks.ts'
 import type { Registry } from './jobs/registry.ts'
 import type {
-  Handler, InlineFunction, PayloadArguments, PayloadOfName, PayloadOfSchema, Task, TaskName, TaskOptions
+  Handler, InlineFunction, PayloadArguments, PayloadOfName, PayloadOfSchema, Task, TaskName, TaskOptions,
+  WorkerTaskOptions
 } from './jobs/task.ts'
 
 export interface BulkJob {
@@ -32,6 +33,10 @@ export interface Background<Provider extends FastifyTypeProvider = FastifyTypePr
   define<const Schema extends object, Payload extends PayloadOfSchema<Provider, Schema> = PayloadOfSchema<Provider, Schema>, Result = unknown> (
     name: string, options: TaskOptions<Schema> & { schema: Schema }, handler: Handler<Payload, Result>): Task<Payload, Result>
   define<Payload = unknown, Result = unknown> (name: string, options: TaskOptions, handler: Handler<Payload, Result>): Task<Payload, Result>
+  /** In a thread, where a timeout or a cancel ends it. Needs the package `piscina`: without it `ready()` rejects with FST_BG_PEER_MISSING. */
+  define<const Schema extends object, Payload extends PayloadOfSchema<Provider, Schema> = PayloadOfSchema<Provider, Schema>> (
+    name: string, options: WorkerTaskOptions<Schema> & { schema: Schema }): Task<Payload>
+  define<Payload = unknown> (name: string, options: WorkerTaskOptions): Task<Payload>
 
   /**
    * Adds a job outside a request: it may start at once. Resolves when the backend has it.

@@ -33,7 +33,8 @@ export const errors = {
   Expired: createError<[number]>('FST_BG_EXPIRED', 'not started within its ttl of %s ms'),
   Stalled: createError<[]>('FST_BG_STALLED', 'the processes that ran it died or lost their connection too often'),
   StoreUnusable: createError<[string, string]>('FST_BG_STORE_UNUSABLE', 'the store %s cannot be used: %s'),
-  PeerMissing: createError<[string, string]>('FST_BG_PEER_MISSING', 'the backend "%s" needs packages that are not installed: npm install %s'),
+  PeerMissing: createError<[string, string]>('FST_BG_PEER_MISSING', '%s needs packages that are not installed: npm install %s'),
+  ThreadEnded: createError<[string]>('FST_BG_THREAD_ENDED', 'the thread ended before its task did: %s'),
   Timeout: createError<[string, number]>('FST_BG_TIMEOUT', '%s took longer than %s ms'),
   WouldDeadlock: createError<[string]>('FST_BG_WOULD_DEADLOCK', 'job %s starts after the response that staged it is over; waiting for it inside that request would never end')
 } as const

@@ -27,7 +27,9 @@ export type { TaskHooks } from './jobs/hooks.ts'
 export type { JobHandle } from './jobs/handle.ts'
 export type { Health, HealthStatus } from './jobs/health.ts'
 export type {
-  BackgroundTaskMap, Handler, InlineFunction, PayloadOfName, PayloadOfSchema, PayloadOfTask, ResultOfTask, Task, TaskName, TaskOptions
+  BackgroundTaskMap, Handler, InlineFunction, PayloadOfName, PayloadOfSchema, PayloadOfTask, ResultOfTask, Task, TaskName, TaskOptions,
+  WorkerTaskOptions
 } from './jobs/task.ts'
+export type { ThreadContext, ThreadLog } from './jobs/thread-entry.ts'
 export type { Json } from './json.ts'
 export type { Action, Authorize, BackgroundTasksOptions, HealthOptions, QueueOptions, RetentionOptions, RoutesOptions } from './options.ts'

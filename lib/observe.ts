@@ -157,6 +157,11 @@ export class Observer {
     this.#log.error({ ...(job && jobFields(job)), option, err: error }, `${option} failed`)
   }
 
+  /** Between two jobs: no attempt hears of it. */
+  threadFailed (error: ErrorFacts): void {
+    this.#log.error({ err: error }, 'a thread failed outside of its jobs')
+  }
+
   /** For a write to the backend that nobody waits for: if it fails, that is logged. */
   guard (what: string, write: () => void | Promise<void>): void {
     const failed = (error: unknown): void => { this.storeFailed(what, describe(error)) }

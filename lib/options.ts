@@ -1,4 +1,5 @@
 /** Options of the plugin: the only place with their defaults. */
+import { availableParallelism } from 'node:os'
 import type { FastifyContextConfig, FastifyRequest, LogLevel, RegisterOptions, RouteShorthandOptions } from 'fastify'
 import type { Backend, QueueSettings, Rate, Retention } from './backend.ts'
 import * as check from './check.ts'
@@ -76,6 +77,8 @@ export interface BackgroundTasksOptions {
   foreground?: boolean | undefined
   /** Ms a job may hold the event loop before it is named in the log, in health and on a diagnostics channel. @default 50 */
   maxBlock?: number | undefined
+  /** Threads for tasks with a `worker`, 1 to 1 024; made when they are needed. @default the number of cores − 1, at least 1 */
+  threads?: number | undefined
   /** Where the queues stand. @default memory() */
   backend?: Backend | undefined
   /** Prefix of our routes, as for every plugin. */
@@ -111,6 +114,7 @@ export interface Settings {
   readonly maxWait: number
   readonly foreground: boolean
   readonly maxBlock: number
+  readonly threads: number
   readonly backend: Backend | undefined
   readonly routes: RouteSettings
   readonly health: { readonly maxAge: number, readonly maxDead: number }
@@ -161,6 +165,7 @@ const CHECKS: check.Checks = {
   maxWait: check.duration,
   foreground: check.boolean,
   maxBlock: check.positiveDuration,
+  threads: check.integer(1, 1_024),
   backend: isBackend,
   prefix: (value) => value === '' || (typeof value === 'string' && value.startsWith('/')) ? undefined : 'a path that starts with "/", or an empty string',
   routes: check.either(check.oneOf(false), anObject),
@@ -211,6 +216,7 @@ export function resolveOptions (options: BackgroundTasksOptions): Settings {
     maxWait: given.maxWait ?? 0,
     foreground: given.foreground ?? true,
     maxBlock: given.maxBlock ?? 50,
+    threads: given.threads ?? Math.max(1, availableParallelism() - 1),
     backend: given.backend,
     routes: resolveRoutes(given),
     health: { maxAge: given.health?.maxAge ?? 60_000, maxDead: given.health?.maxDead ?? Infinity },

@@ -24,6 +24,7 @@ import { listen } from './jobs/floating.ts'
 import { HealthCheck } from './jobs/health.ts'
 import { Hooks } from './jobs/hooks.ts'
 import { Registry } from './jobs/registry.ts'
+import { Threads } from './jobs/threads.ts'
 import { Observer } from './observe.ts'
 import { resolveOptions, type BackgroundTasksOptions, type Settings } from './options.ts'
 
@@ -55,7 +56,8 @@ function build (app: FastifyInstance, settings: Settings) {
     ...(logSerializers !== undefined ? { serializers: logSerializers } : undefined)
   })
   const observer = new Observer(log, clock)
-  const registry = new Registry(settings)
+  const threads = new Threads(settings, clock, observer)
+  const registry = new Registry(settings, threads)
   const hooks = new Hooks(observer)
   const intake = new Intake(settings, registry, backends, clock, observer)
   const changes = new Changes(backend, clock)
@@ -66,9 +68,10 @@ function build (app: FastifyInstance, settings: Settings) {
   const drain = new Drain(settings, clock, { backends, intake, dispatch, observer, changes })
   const health = new HealthCheck(settings, { backends, control, intake, dispatch, drain, observer })
   const door = backend.durable ? new DurableDoor({ intake, backends, gate, observer, statusUrl: (id) => control.statusUrl(id) }) : undefined
+  drain.onClosed(() => threads.close())
   drain.onClosed(() => { gate.close() })
   drain.onClosed(() => { observer.close() })
-  return { backends, clock, observer, registry, hooks, intake, dispatch, control, deadLetters, gate, door, drain, health }
+  return { backends, clock, observer, registry, hooks, intake, dispatch, control, deadLetters, gate, door, drain, health, threads }
 }
 
 function childLogger (app: FastifyInstance, options: object): FastifyBaseLogger {
@@ -116,6 +119,7 @@ const plugin: FastifyPluginAsync<BackgroundTasksOptions> = async function backgr
 
   app.addHook('onReady', async () => {
     registry.close(backends)
+    await core.threads.open()
     core.hooks.close()
     const { retention, maxHold } = settings
     await backends.all.start(dispatch, { queues: registry.queues, retention, maxHold, policyOf: (task) => registry.find(task)?.policy })

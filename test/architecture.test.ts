@@ -7,7 +7,7 @@ import {
 } from './support/architecture.ts'
 
 const words = [
-  'job', 'job-options', 'backend', 'errors', 'describe', 'clock', 'deadlines', 'heap', 'id', 'json', 'check'
+  'job', 'job-options', 'backend', 'errors', 'describe', 'clock', 'deadlines', 'heap', 'id', 'json', 'check', 'peer'
 ]
 
 const arrows: Arrows = {
@@ -176,9 +176,12 @@ t.test('the core imports no optional peer, not even for a type', async (t) => {
     'core.ts': "await import('bullmq')",
     'backends/bullmq.ts': "import { Queue } from 'bullmq'"
   })
-  t.strictSame(peersInCore(made, sources, 'index.ts'), [
+  t.strictSame(peersInCore(made, sources, 'index.ts', []), [
     'plugin.ts:2: imports bullmq/types, an optional peer, and index.ts leads here',
     'core.ts:1: imports bullmq, an optional peer, and index.ts leads here'
   ])
-  t.strictSame(peersInCore(manifest, lib, 'index.ts'), [])
+  // A file may load one when it is needed, and no earlier.
+  const lazy = files({ 'index.ts': "import './core.ts'", 'core.ts': "import type { Job } from 'bullmq'\nf(() => import('bullmq'))" })
+  t.strictSame(peersInCore(made, lazy, 'index.ts', ['core.ts']), ['core.ts:1: imports bullmq, an optional peer, and index.ts leads here'])
+  t.strictSame(peersInCore(manifest, lib, 'index.ts', ['jobs/threads.ts']), [])
 })

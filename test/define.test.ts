@@ -21,7 +21,12 @@ async function thrownBy (call: () => unknown): Promise<Error & { code: string, s
 t.test('wrong definitions', async (t) => {
   const wrong: Array<[title: string, args: unknown[], code: string, text: RegExp]> = [
     ['a misspelt option', ['task', { atempts: 5 }, nothing], 'FST_BG_UNKNOWN_OPTION', /define\("task"\).*unknown option "atempts".*attempts/],
-    ['a thread, not built yet', ['task', { worker: new URL('file:///x.js') }, nothing], 'FST_BG_UNKNOWN_OPTION', /"worker"/],
+    ['a handler beside a worker', ['task', { worker: new URL(import.meta.url) }, nothing], 'FST_BG_BAD_OPTION', /either a handler or the option worker, got both/],
+    ['a worker that is not there', ['task', { worker: new URL('file:///gone/x.js') }], 'FST_BG_BAD_OPTION', /worker: expected a file: URL.*got \/gone\/x\.js/],
+    ['a worker that is a folder', ['task', { worker: new URL('.', import.meta.url) }], 'FST_BG_BAD_OPTION', /worker: expected .*which is none/],
+    ['a worker by a relative path', ['task', { worker: './resize.js' }], 'FST_BG_BAD_OPTION', /worker: expected .*"\.\/resize\.js"/],
+    ['a worker on another host', ['task', { worker: new URL('https://example.org/x.js') }], 'FST_BG_BAD_OPTION', /worker: expected a file: URL/],
+    ['a worker that is a function', ['task', { worker: nothing }], 'FST_BG_BAD_OPTION', /worker: expected .*a function/],
     ['deduplication, not built yet', ['task', { deduplication: { id: 'a' } }, nothing], 'FST_BG_UNKNOWN_OPTION', /"deduplication"/],
     ['a group, not built yet', ['task', { group: { id: 'a' } }, nothing], 'FST_BG_UNKNOWN_OPTION', /"group"/],
     ['attempts out of range', ['task', { attempts: 0 }, nothing], 'FST_BG_BAD_OPTION', /attempts: expected an integer from 1 to 1000, got 0/],

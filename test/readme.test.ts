@@ -40,7 +40,7 @@ test('every block of code in the README compiles', (t) => {
   const parsed = new Map<string, ts.SourceFile | undefined>()
   host.getSourceFile = (name, ...rest) => {
     const text = sources.get(name)
-    if (text !== undefined) return ts.createSourceFile(name, text, ts.ScriptTarget.ES2023)
+    if (text !== undefined) return ts.createSourceFile(name, text, rest[0])
     if (!parsed.has(name)) parsed.set(name, disk.getSourceFile(name, ...rest))
     return parsed.get(name)
   }

@@ -57,13 +57,7 @@ export class AttemptContext implements JobContext {
 
   get progress (): (value: unknown) => void {
     const stage = this.#stage
-    return (value) => {
-      const copied = asProgress(value)
-      if (copied === undefined || copied.bytes > stage.maxBytes) {
-        throw new errors.BadOption('progress', `a value with a JSON form of at most ${stage.maxBytes} bytes`, copied === undefined ? came(value) : `${copied.bytes} bytes`)
-      }
-      stage.note(copied.value)
-    }
+    return (value) => { stage.note(takeProgress(value, stage.maxBytes)) }
   }
 
   get yieldNow (): () => Promise<void> {
@@ -77,6 +71,13 @@ export function factsOf (attempt: Pick<Attempt, 'job' | 'number'>): JobFacts {
   return Object.freeze({
     id: job.id, name: job.name, queue: job.queue, attempt: number, attempts: job.policy.attempts, createdAt: iso(job.createdAt), requestId: job.requestId
   })
+}
+
+/** @throws FST_BG_BAD_OPTION */
+export function takeProgress (value: unknown, maxBytes: number): Json {
+  const copied = asProgress(value)
+  if (copied !== undefined && copied.bytes <= maxBytes) return copied.value
+  throw new errors.BadOption('progress', `a value with a JSON form of at most ${maxBytes} bytes`, copied === undefined ? came(value) : `${copied.bytes} bytes`)
 }
 
 function asProgress (value: unknown): Copied | undefined {

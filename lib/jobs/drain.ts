@@ -22,7 +22,7 @@ export class Drain {
   readonly #dispatch: Dispatch
   readonly #observer: Observer
   readonly #changes: Changes
-  readonly #closers: Array<() => void> = []
+  readonly #closers: Array<() => void | Promise<void>> = []
   #draining = false
   #deadline: Timer | undefined
   #over: Promise<void> | undefined
@@ -45,7 +45,7 @@ export class Drain {
   get draining (): boolean { return this.#draining }
 
   /** Called when all is over, in the order of adding. */
-  onClosed (close: () => void): void {
+  onClosed (close: () => void | Promise<void>): void {
     this.#closers.push(close)
   }
 
@@ -70,7 +70,7 @@ export class Drain {
     // An application that never became ready has no jobs, and a backend that was not started.
     if (this.#dispatch.pools.size > 0) await this.#windDown()
     else if (this.#deadline !== undefined) this.#clock.clearTimer(this.#deadline)
-    for (const close of this.#closers) close()
+    for (const close of this.#closers) await close()
   }
 
   async #windDown (): Promise<void> {

@@ -6,13 +6,12 @@ import { assertPolicySupported, assertSupported, type Backends } from '../backen
 import * as check from '../check.ts'
 import { describe, peek } from '../describe.ts'
 import { errors } from '../errors.ts'
-import type { JobContext, Policy } from '../job.ts'
+import type { Policy } from '../job.ts'
 import { JOB_CHECKS, layPolicy } from '../job-options.ts'
 import { copyAsJson, type Copied, type Json } from '../json.ts'
 import type { PoolSettings, Settings } from '../options.ts'
-import type { Task, TaskOptions } from './task.ts'
-
-type TaskBody = (payload: Json, context: JobContext) => unknown
+import type { Task, TaskOptions, WorkerTaskOptions } from './task.ts'
+import { workerFile, type TaskBody, type Threads } from './threads.ts'
 
 export class DefinedTask implements Task {
   readonly kind = 'task'
@@ -35,6 +34,7 @@ export class DefinedTask implements Task {
 const TASK_CHECKS: check.Checks = {
   ...JOB_CHECKS,
   concurrency: check.concurrency,
+  worker: check.anything,
   schema: (value) => typeof value === 'object' && value !== null ? undefined : 'a schema, an object'
 }
 
@@ -43,11 +43,13 @@ export class Registry {
   /** The same, for calls with what `define` returned. */
   readonly #known = new WeakSet<DefinedTask>()
   readonly #defaults: Policy
+  readonly #threads: Threads
   /** Private queues are added as their tasks are defined. */
   readonly queues: Map<string, PoolSettings>
   #closed = false
 
-  constructor (settings: Settings) {
+  constructor (settings: Settings, threads: Threads) {
+    this.#threads = threads
     this.#defaults = settings.taskDefaults
     this.queues = new Map(settings.queues)
   }
@@ -58,14 +60,17 @@ export class Registry {
     if (this.#closed) throw new errors.DefineAfterReady(name)
     if (this.#tasks.has(name)) throw new errors.DuplicateTask(name)
     const where = `define("${name}") options`
-    const { schema, concurrency, ...given } = check.options<TaskOptions>(where, TASK_CHECKS, options)
-    if (typeof handler !== 'function') throw new errors.BadHandler(`define("${name}") handler`, check.came(handler))
+    const { schema, concurrency, worker, ...given } = check.options<TaskOptions & Partial<WorkerTaskOptions>>(where, TASK_CHECKS, options)
+    if (worker !== undefined && handler !== undefined) throw new errors.BadOption(where, 'either a handler or the option worker', 'both')
+    const file = worker === undefined ? undefined : workerFile(`${where}.worker`, worker)
+    if (file === undefined && typeof handler !== 'function') throw new errors.BadHandler(`define("${name}") handler`, check.came(handler))
     if (concurrency !== undefined) {
       if (given.queue !== undefined) throw new errors.BadOption(`${where}.concurrency`, 'either concurrency, for a private queue, or queue', 'both')
       if (this.queues.has(name)) throw new errors.BadOption(`${where}.concurrency`, 'a task whose name is free for a private queue', `a queue "${name}" that exists`)
       given.queue = name
     } else if (given.queue !== undefined) this.checkQueue(given.queue)
-    const task = new DefinedTask(name, app, layPolicy(where, this.#defaults, given), schema, handler as TaskBody)
+    const policy = layPolicy(where, this.#defaults, given)
+    const task = new DefinedTask(name, app, policy, schema, file === undefined ? handler as TaskBody : this.#threads.bodyOf(file))
     if (concurrency !== undefined) this.queues.set(name, { concurrency, limiter: undefined })
     this.#tasks.set(name, task)
     this.#known.add(task)

@@ -79,10 +79,15 @@ function ask<T> (question: () => T): { answer?: T, error?: ErrorFacts } {
 
 /** Ms that a thrown HTTP error asks us to wait: `retryAfter`, or a `Retry-After` header, in seconds or as a date (RFC 9110). */
 function retryAfter (thrown: unknown, now: number): number | undefined {
-  const told = peek(thrown, 'retryAfter') ?? header(peek(thrown, 'headers')) ?? header(peek(peek(thrown, 'response'), 'headers'))
+  const told = toldToRetryAfter(thrown)
   if (typeof told !== 'number' && typeof told !== 'string') return undefined
   const ms = typeof told === 'number' || /^\s*\d+(\.\d+)?\s*$/.test(told) ? Number(told) * 1_000 : Date.parse(told) - now
   return Number.isFinite(ms) && ms >= 0 ? Math.min(ms, LONGEST_RETRY_AFTER) : undefined
+}
+
+/** As it came. */
+export function toldToRetryAfter (thrown: unknown): unknown {
+  return peek(thrown, 'retryAfter') ?? header(peek(thrown, 'headers')) ?? header(peek(peek(thrown, 'response'), 'headers'))
 }
 
 function header (headers: unknown): unknown {

@@ -10,10 +10,11 @@ import type { Clock } from '../clock.ts'
 import { Deadlines, type Deadline } from '../deadlines.ts'
 import { JobAbortedError, type AbortKind } from '../errors.ts'
 import type { Attempt, JobContext, Local, NewJob, Outcome } from '../job.ts'
-import { copyAsJson, type Json } from '../json.ts'
+import type { Json } from '../json.ts'
 import type { Observer } from '../observe.ts'
 import { abortSignalOf, AttemptContext, factsOf, type Stage } from './context.ts'
 import { asWorkOf } from './floating.ts'
+import { keepResult } from './result.ts'
 import { afterThrow, afterTimeout, timeoutError, type Judged } from './retry.ts'
 
 /** The code of a task. */
@@ -148,7 +149,7 @@ export class Runner {
 
   #judge (running: Running, threw: boolean, value: unknown): Judged {
     if (running.aborted !== undefined) return this.#judgeAborted(running)
-    if (!threw) return { outcome: this.#completed(value) }
+    if (!threw) return { outcome: { kind: 'completed', ...keepResult(value, this.settings.maxResultBytes) } }
     const { attempt } = running
     return { ...afterThrow(value, attempt.job.policy, factsOf(attempt), this.settings.clock), thrown: value }
   }
@@ -196,18 +197,6 @@ export class Runner {
       if (!running.givenUp) this.#giveUp(running, this.#cancelled.has(running.attempt) ? CANCELLED : this.unfinished(running.attempt))
     }
     this.#deadlines.close()
-  }
-
-  #completed (result: unknown): Outcome {
-    if (result === undefined) return { kind: 'completed' }
-    try {
-      const copied = copyAsJson(result)
-      if (copied === undefined) return { kind: 'completed', resultOmitted: 'unserializable' }
-      if (copied.bytes > this.settings.maxResultBytes) return { kind: 'completed', resultOmitted: 'too-large' }
-      return { kind: 'completed', result: copied.value }
-    } catch {
-      return { kind: 'completed', resultOmitted: 'unserializable' }
-    }
   }
 
   /** Of an attempt that a shutdown cut off: a durable backend takes its job back. */

@@ -30,6 +30,12 @@ export interface TaskOptions<Schema = unknown> extends JobOptions {
   concurrency?: number | undefined
 }
 
+/** A task whose code is a file that runs in threads. */
+export interface WorkerTaskOptions<Schema = unknown> extends TaskOptions<Schema> {
+  /** A `file:` URL or an absolute path. The file's default export is called with the payload and a `ThreadContext`. */
+  worker: URL | string
+}
+
 /** The payload a schema stands for, by the type provider of the instance. */
 export type PayloadOfSchema<Provider extends FastifyTypeProvider, Schema> = (Provider & { schema: Schema })['validator']
 

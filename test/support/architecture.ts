@@ -26,6 +26,8 @@ interface Import {
   specifier: string
   /** True for `import type` and `export type`. `import { type X }` is false: it still loads the file. */
   typeOnly: boolean
+  /** `import()`. */
+  dynamic: boolean
 }
 
 export function readSources (folder: URL): Sources {
@@ -149,14 +151,15 @@ export function entriesWithoutSource (manifest: Manifest, sources: Sources, exis
   return faults
 }
 
-/** Optional peers imported, be it for a type, by a file that `door` leads to: they may not be installed. */
-export function peersInCore (manifest: Manifest, sources: Sources, door: string): string[] {
+/** Optional peers imported, be it for a type, by a file that `door` leads to: they may not be installed. Files in `lazy` may use `import()`. */
+export function peersInCore (manifest: Manifest, sources: Sources, door: string, lazy: string[]): string[] {
   const peers = Object.entries(manifest.peerDependenciesMeta ?? {}).filter(([, { optional }]) => optional)
   const faults: string[] = []
   const core = new Set<string>(sources.has(door) ? [door] : [])
   for (const file of core) {
     for (const target of targetsOf(file, sources)) core.add(target)
-    for (const { line, specifier } of importsOf(file, sources.get(file) ?? '')) {
+    for (const { line, specifier, dynamic } of importsOf(file, sources.get(file) ?? '')) {
+      if (dynamic && lazy.includes(file)) continue
       if (peers.some(([name]) => isPackage(specifier, name))) {
         faults.push(`${file}:${line}: imports ${specifier}, an optional peer, and ${door} leads here`)
       }
@@ -187,9 +190,9 @@ function targetsOf (file: string, sources: Sources): string[] {
 function importsOf (file: string, text: string): Import[] {
   const tree = parse(file, text)
   const imports: Import[] = []
-  const add = (node: ts.Node, specifier: ts.Node | undefined, typeOnly: boolean): void => {
+  const add = (node: ts.Node, specifier: ts.Node | undefined, typeOnly: boolean, dynamic = false): void => {
     if (specifier === undefined || !ts.isStringLiteralLike(specifier)) return
-    imports.push({ line: lineOf(tree, node.getStart(tree)), specifier: specifier.text, typeOnly })
+    imports.push({ line: lineOf(tree, node.getStart(tree)), specifier: specifier.text, typeOnly, dynamic })
   }
   walk(tree, (node) => {
     if (ts.isImportDeclaration(node)) {
@@ -197,7 +200,7 @@ function importsOf (file: string, text: string): Import[] {
     } else if (ts.isExportDeclaration(node)) add(node, node.moduleSpecifier, node.isTypeOnly)
     else if (ts.isImportTypeNode(node) && ts.isLiteralTypeNode(node.argument)) add(node, node.argument.literal, true)
     else if (ts.isCallExpression(node) && node.expression.kind === ts.SyntaxKind.ImportKeyword) {
-      add(node, node.arguments[0], false)
+      add(node, node.arguments[0], false, true)
     }
   })
   return imports

@@ -57,6 +57,15 @@ const report = json.background.define('report', {
 })
 expectTypeOf<PayloadOfTask<typeof report>>().toEqualTypeOf<{ month: string }>()
 
+// In a thread: the payload from the schema or a type argument; the result is not known.
+const inThread = typebox.background.define('in-thread', { schema: Type.Object({ path: Type.String() }), worker: new URL('./x.js', import.meta.url), attempts: 2 })
+expectTypeOf(inThread).toEqualTypeOf<Task<{ path: string }, unknown>>()
+expectTypeOf(app.background.define<{ n: number }>('typed-thread', { worker: '/x.js' })).toEqualTypeOf<Task<{ n: number }, unknown>>()
+// @ts-expect-error not both
+app.background.define('both', { worker: '/x.js' }, () => 1)
+// @ts-expect-error one of them
+app.background.define('neither', { attempts: 2 })
+
 // A plain instance with a schema: the annotation of the handler counts, as with routes.
 app.background.define('annotated', { schema: { type: 'object' } }, async (payload: { a: 1 }) => payload.a)
 

@@ -6,7 +6,7 @@ import type * as Bullmq from 'bullmq'
 import type { BackendFactory, IQueueBackend, Job, Queue, QueueEvents, Worker, WorkerOptions } from 'bullmq'
 import type { Clock, Timer } from '../../clock.ts'
 import { errors } from '../../errors.ts'
-import { importPeer } from '../peer.ts'
+import { importPeer } from '../../peer.ts'
 import type { BullmqSettings } from './options.ts'
 
 export type StoreQueue = Queue<unknown, unknown, string, unknown, unknown, string, IQueueBackend>
@@ -48,7 +48,7 @@ export class Connections {
   /** `failed` hears every error of a connection. @throws FST_BG_PEER_MISSING */
   static async open (settings: BullmqSettings, clock: Clock, failed: (error: unknown) => void): Promise<Connections> {
     const client = settings.store === 'postgres' ? 'pg' : 'ioredis'
-    const bullmq = await importPeer('bullmq', `bullmq ${client}`, () => import('bullmq'))
+    const bullmq = await importPeer('the backend "bullmq"', `bullmq ${client}`, () => import('bullmq'))
     return new Connections(bullmq, settings, clock, failed)
   }
 
