@@ -12,7 +12,7 @@ import { freshFile, noSqlite, openRaw, SQLITE_WARNING } from '../support/sqlite.
 
 watchLeaks(t, { allowWarnings: SQLITE_WARNING })
 
-if (noSqlite === false) backendContract('sqlite', { create: (clock) => sqlite({ path: freshFile(t), clock }) })
+if (noSqlite === false) backendContract('sqlite', { create: (clock) => sqlite({ path: freshFile(t), clock }), allowWarnings: SQLITE_WARNING })
 
 const here = { skip: noSqlite }
 

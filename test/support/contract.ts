@@ -20,6 +20,8 @@ export interface BackendUnderTest {
   readonly create: (clock: TestClock) => Awaitable<Backend>
   /** Ms in which a backend that lives by its own time comes to rest. @default 100 */
   rest?: number
+  /** Process warnings that its engine may give. */
+  allowWarnings?: RegExp
   /** Tests to skip, by title, with a sentence that says why. */
   gaps?: Readonly<Record<string, string>>
 }
@@ -194,7 +196,7 @@ const LATER: Record<JobState, ReadonlySet<JobState>> = Object.fromEntries(Object
 
 const inlineWork = (): Local => ({ run: () => {}, app: {} as FastifyInstance, context: undefined })
 
-export function backendContract (name: string, { create, rest = 100, gaps = {} }: BackendUnderTest): void {
+export function backendContract (name: string, { create, rest = 100, gaps = {}, allowWarnings }: BackendUnderTest): void {
   for (const title of Object.keys(gaps)) {
     if (!cases.some((one) => one.title === title)) throw new Error(`the contract has no test "${title}"`)
   }
@@ -206,7 +208,7 @@ export function backendContract (name: string, { create, rest = 100, gaps = {} }
       const lacks = needs !== undefined && !capabilities[needs] ? `${name} has no capability "${needs}"` : false
       t.test(title, { skip: gaps[title] ?? lacks }, async (t) => {
         const clock = new TestClock()
-        const watch = startWatch()
+        const watch = startWatch(allowWarnings && { allowWarnings })
         const bench = new Bench(await create(clock), clock, rest)
         await bench.start(retention)
         t.teardown(async () => { await bench.backend.close() })
