@@ -1,7 +1,7 @@
 /** Real processes, signalled while they are busy. The long form is `npm run proof:shutdown`. */
 import t, { test } from 'tap'
 import type { Scenario } from './proof/shutdown-app.ts'
-import { faults, findFastifyCli, run, type Report } from './proof/shutdown-run.ts'
+import { faults, run, type Report } from './proof/shutdown-run.ts'
 import { watchLeaks } from './support/leaks.ts'
 
 watchLeaks(t)
@@ -16,10 +16,9 @@ const closes: Array<[title: string, scenario: Omit<Scenario, 'seed'>, code: 0 | 
   ['streams that never end hold the server, not the jobs', { ...usual, streams: 2 }, 1],
   // Node 24 closes sessions that are idle, Node 20 waits for them.
   ['sessions over HTTP/2 hold the server, not the jobs', { ...usual, http2: true, stuck: 1 }, 'either'],
-  ['a second signal ends the process at once, and what is left is still named', { ...usual, stuck: 1, twice: true, delay: 20_000, drainTimeout: 20_000 }, 1]
+  ['a second signal ends the process at once, and what is left is still named', { ...usual, stuck: 1, twice: true, delay: 20_000, drainTimeout: 20_000 }, 1],
+  ['under fastify-cli', { ...usual, how: 'fastify-cli', stuck: 1, delay: 20_000 }, 0]
 ]
-if (findFastifyCli() !== undefined) closes.push(['under fastify-cli', { ...usual, how: 'fastify-cli', stuck: 1, delay: 20_000 }, 0])
-else test('under fastify-cli', { skip: 'fastify-cli is not installed; FASTIFY_CLI may name its cli.js' }, async () => {})
 
 test('closes of a busy service', async (t) => {
   const reports: Report[] = []

@@ -3,11 +3,11 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { extname, join } from 'node:path'
 import { performance } from 'node:perf_hooks'
 import { fileURLToPath } from 'node:url'
+import { freePort } from '../support/servers/process.ts'
 import { chance } from './chance.ts'
 import type { Scenario } from './shutdown-app.ts'
 import { start, type Load } from './shutdown-clients.ts'
@@ -120,18 +120,9 @@ async function launch (scenario: Scenario, ledger: number): Promise<ChildProcess
   if (scenario.how === 'close-with-grace') return spawn(process.execPath, [...process.execArgv, file('shutdown-child')], { env, stdio: [...stdio] })
   const cli = findFastifyCli()
   if (cli === undefined) throw new Error('fastify-cli is not installed; FASTIFY_CLI may name its cli.js')
-  const args = ['start', '--log-level', 'info', '--address', '127.0.0.1', '--port', String(await freePort()), '--close-grace-delay', String(scenario.delay), file('shutdown-app')]
+  const args = ['start', '--log-level', 'info', '--address', '127.0.0.1', '--port', String(await freePort()), // 0 would mean its default
+    '--close-grace-delay', String(scenario.delay), file('shutdown-app')]
   return spawn(process.execPath, [...process.execArgv, cli, ...args], { env, stdio: [...stdio] })
-}
-
-/** fastify-cli takes 0 for none given. */
-async function freePort (): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
 }
 
 function addUp (ledger: string, output: string): Omit<Report, 'took' | 'code' | 'signal' | 'answered' | 'output'> {

@@ -1,5 +1,5 @@
 /**
- * A job as BullMQ keeps it, and back. The payload is `job.data`, as any BullMQ worker expects; what else we know stands
+ * A job as BullMQ keeps it, and back. The payload is `job.data`, as every BullMQ worker expects; what else we know stands
  * in the job's options under `background`, and what changes in fields that BullMQ writes with each move: a failed
  * attempt is an entry of `stacktrace`, the text for people and in its last line the facts.
  */

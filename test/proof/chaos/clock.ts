@@ -19,6 +19,7 @@ export class SkippingClock implements Clock {
   readonly now = (): number => systemClock.now() + this.#skipped
   readonly monotonic = (): number => performance.now() + this.#skipped
   readonly random = (): number => 0.5
+  readonly read = (): number => systemClock.read?.() ?? 0
   readonly soon = (run: () => void): void => { setImmediate(() => { this.#begin(run) }) }
 
   setTimer (run: () => void, ms: number): NodeJS.Timeout {

@@ -102,7 +102,8 @@ export async function answers (port: number, host = '127.0.0.1'): Promise<boolea
   }
 }
 
-async function freePort (): Promise<number> {
+/** For programs that must be told one. */
+export async function freePort (): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')
   const { port } = server.address() as AddressInfo
