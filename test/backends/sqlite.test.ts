@@ -85,6 +85,26 @@ test('what is asked for in one turn is committed once', here, async (t) => {
   database.close()
 })
 
+test('a file that another process makes at the same moment is waited for', here, async (t) => {
+  const database = openRaw(freshFile(t))
+  let refusals = 3
+  const contended = {
+    exec: (sql: string) => { database.exec(sql) },
+    prepare: (sql: string) => {
+      // Of two that change the journal of one new file, SQLite refuses one at once.
+      if (sql.includes('journal_mode') && refusals-- > 0) throw Object.assign(new Error('database is locked'), { errcode: 5 })
+      return database.prepare(sql)
+    },
+    close () {}
+  }
+  const clock = new TestClock()
+  const bench = await started(t, sqlite({ database: contended, clock }), clock)
+  await bench.add()
+  t.equal(refusals, -1)
+  await bench.backend.close()
+  database.close()
+})
+
 test('a file that is no database, or cannot be opened, is refused at ready', here, async (t) => {
   const { writeFileSync } = await import('node:fs')
   const text = freshFile(t)
@@ -111,7 +131,7 @@ test('a file of a newer release is refused, and left as it is', here, async (t) 
 test('migrations run in order, in one transaction: one that fails leaves the file as it was', here, async (t) => {
   const raw = openRaw(freshFile(t))
   const database = raw as unknown as SqliteDatabase
-  prepareConnection(database, 'file', 'full')
+  await prepareConnection(database, 'file', 'full')
   const first = 'CREATE TABLE one (a)'
   migrate(database, 'file', [first])
   t.throws(() => migrate(database, 'file', [first, 'CREATE TABLE two (a)', 'CREATE TABLE one (b)']), { code: 'FST_BG_STORE_UNUSABLE' })

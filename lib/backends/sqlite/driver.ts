@@ -1,4 +1,5 @@
 /** The database engine: Node's own where it has one, or one that the user passes. */
+import { systemClock } from '../../clock.ts'
 import { describe } from '../../describe.ts'
 import { errors } from '../../errors.ts'
 
@@ -23,6 +24,8 @@ interface NodeSqlite {
 
 /** Ms to wait for other processes, while the application boots and may be blocked. */
 const PATIENCE_AT_START = 5_000
+/** Ms between two tries where the engine itself does not wait. */
+const TRY_AGAIN = 10
 
 /**
  * Opens the file with Node's own engine.
@@ -41,15 +44,30 @@ export function openFile (path: string): SqliteDatabase {
  * Sets up a connection.
  * @throws FST_BG_STORE_UNUSABLE
  */
-export function prepareConnection (database: SqliteDatabase, path: string, synchronous: 'full' | 'normal'): void {
+export async function prepareConnection (database: SqliteDatabase, path: string, synchronous: 'full' | 'normal'): Promise<void> {
+  unlessUnusable(path, () => database.exec(`PRAGMA busy_timeout = ${PATIENCE_AT_START}`))
+  // Other processes live by the system's time, whatever the backend's clock is.
+  const latest = systemClock.monotonic() + PATIENCE_AT_START
+  while (!unlessUnusable(path, () => keepsWal(database, latest))) {
+    await new Promise<void>((resolve) => { systemClock.setTimer(resolve, TRY_AGAIN) })
+  }
   unlessUnusable(path, () => {
-    database.exec(`PRAGMA busy_timeout = ${PATIENCE_AT_START}`)
-    const row = database.prepare('PRAGMA journal_mode = WAL').get() as { journal_mode: string }
-    if (row.journal_mode !== 'wal') throw new Error(`its journal cannot be WAL (it is "${row.journal_mode}"): a file on a local disk is needed`)
     database.exec(`PRAGMA synchronous = ${synchronous}`)
     database.exec('PRAGMA cache_size = -16000')
     database.exec('PRAGMA journal_size_limit = 67108864')
   })
+}
+
+/** False when another process does the same to a new file: SQLite then refuses at once, whatever its busy_timeout. */
+function keepsWal (database: SqliteDatabase, latest: number): boolean {
+  try {
+    const row = database.prepare('PRAGMA journal_mode = WAL').get() as { journal_mode: string }
+    if (row.journal_mode !== 'wal') throw new Error(`its journal cannot be WAL (it is "${row.journal_mode}"): a file on a local disk is needed`)
+    return true
+  } catch (error) {
+    if (isBusy(error) && systemClock.monotonic() < latest) return false
+    throw error
+  }
 }
 
 /** From now on nobody waits inside the engine, which would block the event loop: who finds the file locked comes again. */
@@ -70,5 +88,6 @@ export function unlessUnusable<T> (path: string, act: () => T): T {
 /** Another process writes. Engines say so in ways of their own. */
 export function isBusy (error: unknown): boolean {
   const { code, errcode, message } = error as { code?: unknown, errcode?: unknown, message?: unknown }
-  return errcode === 5 || (typeof code === 'string' && code.startsWith('SQLITE_BUSY')) || message === 'database is locked'
+  // An extended code keeps the plain one in its low byte.
+  return (typeof errcode === 'number' && (errcode & 0xff) === 5) || (typeof code === 'string' && code.startsWith('SQLITE_BUSY')) || message === 'database is locked'
 }

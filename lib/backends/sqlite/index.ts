@@ -67,15 +67,15 @@ class Sqlite implements Backend {
 
   get unreachable (): boolean { return this.#started?.failing === true }
 
-  start (sink: Sink, settings: BackendSettings): void {
-    if (this.#started !== undefined) throw new errors.BadOption('options.backend', 'a sqlite() of its own', 'one that belongs to another application')
-    this.#open = this.#database ?? openFile(this.#path as string)
+  async start (sink: Sink, settings: BackendSettings): Promise<void> {
+    if ((this.#started ?? this.#open) !== undefined) throw new errors.BadOption('options.backend', 'a sqlite() of its own', 'one that belongs to another application')
+    const open = this.#open = this.#database ?? openFile(this.#path as string)
     const path = this.#path ?? 'the database'
     try {
-      prepareConnection(this.#open, path, this.#synchronous)
-      migrate(this.#open, path)
-      this.#started = new Engine(new Connection(this.#open), this.clock ?? systemClock, sink, settings)
-      stopWaiting(this.#open)
+      await prepareConnection(open, path, this.#synchronous)
+      migrate(open, path)
+      this.#started = new Engine(new Connection(open), this.clock ?? systemClock, sink, settings)
+      stopWaiting(open)
     } catch (error) {
       this.close()
       throw error
