@@ -29,6 +29,7 @@ export const errors = {
   JobFailed: createError<[string, string, string]>('FST_BG_JOB_FAILED', 'job %s failed (%s): %s'),
   JobCancelled: createError<[string, string]>('FST_BG_JOB_CANCELLED', 'job %s was cancelled (%s)'),
   NotRetryable: createError<[string, string]>('FST_BG_NOT_RETRYABLE', 'job %s cannot be retried: %s'),
+  WrongRole: createError<[]>('FST_BG_WRONG_ROLE', 'this process has the role "worker" and takes no jobs from responses'),
   NotSupported: createError<[string, string]>('FST_BG_NOT_SUPPORTED', '%s is not supported by the backend "%s"'),
   Expired: createError<[number]>('FST_BG_EXPIRED', 'not started within its ttl of %s ms'),
   Stalled: createError<[]>('FST_BG_STALLED', 'the processes that ran it died or lost their connection too often'),

@@ -32,4 +32,4 @@ export type {
 } from './jobs/task.ts'
 export type { ThreadContext, ThreadLog } from './jobs/thread-entry.ts'
 export type { Json } from './json.ts'
-export type { Action, Authorize, BackgroundTasksOptions, HealthOptions, QueueOptions, RetentionOptions, RoutesOptions } from './options.ts'
+export type { Action, Authorize, BackgroundTasksOptions, Role, HealthOptions, QueueOptions, RetentionOptions, RoutesOptions } from './options.ts'

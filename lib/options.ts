@@ -25,6 +25,8 @@ export interface RoutesOptions extends Pick<RouteShorthandOptions, PassedOn> {
   schema?: Record<string, unknown> | undefined
 }
 
+export type Role = 'both' | 'producer' | 'worker'
+
 export interface HealthOptions {
   /** Ms a job may wait before health says `degraded`. @default 60000 */
   maxAge?: number | undefined
@@ -81,6 +83,11 @@ export interface BackgroundTasksOptions {
   threads?: number | undefined
   /** Where the queues stand. @default memory() */
   backend?: Backend | undefined
+  /**
+   * What this process does of the work that durable backends keep: `producer` adds and never works, `worker` works and takes
+   * no jobs from responses. Inline functions run wherever they are added. @default 'both'
+   */
+  role?: Role | undefined
   /** Prefix of our routes, as for every plugin. */
   prefix?: string
   /** `false`: no routes. */
@@ -116,6 +123,7 @@ export interface Settings {
   readonly maxBlock: number
   readonly threads: number
   readonly backend: Backend | undefined
+  readonly role: Role
   readonly routes: RouteSettings
   readonly health: { readonly maxAge: number, readonly maxDead: number }
   readonly authorize: Authorize | undefined
@@ -167,6 +175,7 @@ const CHECKS: check.Checks = {
   maxBlock: check.positiveDuration,
   threads: check.integer(1, 1_024),
   backend: isBackend,
+  role: check.oneOf('both', 'producer', 'worker'),
   prefix: (value) => value === '' || (typeof value === 'string' && value.startsWith('/')) ? undefined : 'a path that starts with "/", or an empty string',
   routes: check.either(check.oneOf(false), anObject),
   health: check.group({ maxAge: check.duration, maxDead: check.integer(0, Number.MAX_SAFE_INTEGER) }),
@@ -218,6 +227,7 @@ export function resolveOptions (options: BackgroundTasksOptions): Settings {
     maxBlock: given.maxBlock ?? 50,
     threads: given.threads ?? Math.max(1, availableParallelism() - 1),
     backend: given.backend,
+    role: given.role ?? 'both',
     routes: resolveRoutes(given),
     health: { maxAge: given.health?.maxAge ?? 60_000, maxDead: given.health?.maxDead ?? Infinity },
     authorize: given.authorize,

@@ -49,6 +49,7 @@ function build (app: FastifyInstance, settings: Settings) {
   for (const [queue, { backend }] of settings.queues) if (backend !== undefined) ownBackends.set(queue, backend)
   const backends = combine(settings.backend, ownBackends)
   const backend = backends.all
+  if (settings.role !== 'both' && !backend.durable) throw new errors.BadOption('options.role', 'a durable backend, which processes can share', 'none')
   const clock = backend.clock ?? systemClock
   const { logLevel, logSerializers } = settings
   const log = logLevel === undefined && logSerializers === undefined ? app.log : childLogger(app, {
@@ -123,6 +124,7 @@ const plugin: FastifyPluginAsync<BackgroundTasksOptions> = async function backgr
     core.hooks.close()
     const { retention, maxHold } = settings
     await backends.all.start(dispatch, { queues: registry.queues, retention, maxHold, policyOf: (task) => registry.find(task)?.policy })
+    if (settings.role === 'producer') backends.retire()
     dispatch.open(registry.queues)
     drain.onClosed(listen())
     drain.onClosed(atExit(() => { drain.nameLost() }))

@@ -41,7 +41,6 @@ t.test('unknown options', async (t) => {
   })
 
   const notBuilt: Array<[name: string, options: object]> = [
-    ['role', { role: 'worker' }],
     ['routes.events', { routes: { events: '/jobs/:id/events' } }],
     ['routes.admin', { routes: { admin: true } }],
     ['defaults.deduplication', { defaults: { deduplication: { id: 'a' } } }],

@@ -41,6 +41,7 @@ export class Intake {
   prepare (target: unknown, second: unknown, third: unknown, app: FastifyInstance, requestId: string | null): MadeJob {
     if (this.#state === 'booting') throw new errors.NotReady('adding a job')
     if (this.#state === 'closed') throw new errors.Closing()
+    if (requestId !== null && this.#settings.role === 'worker') throw new errors.WrongRole()
     if (typeof target !== 'function') return this.#task(target, second, third as JobOptions | undefined, app, requestId)
     if (third !== undefined) throw new errors.BadOption('third argument', 'nothing after the options of an inline function', check.came(third))
     const policy = resolvePolicy('options', this.#settings.inlineDefaults, second as JobOptions | undefined)

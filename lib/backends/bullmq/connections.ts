@@ -80,12 +80,13 @@ export class Connections {
   /** Resolves when it is closed, or cut off because that took longer than `CLOSING`. Never rejects. */
   async close (one: Connected): Promise<void> {
     this.#open.delete(one)
-    // One that is closed while it connects leaves connections behind (BullMQ 6.7 on PostgreSQL).
-    const closed = one.waitUntilReady().catch(() => {}).then(() => one.close()).catch(this.#failed)
+    // On PostgreSQL, one that is closed while it connects leaves connections behind (BullMQ 6.7).
+    const ready = this.#settings.store === 'postgres' ? one.waitUntilReady().catch(() => {}) : Promise.resolve()
+    const closed = ready.then(() => one.close()).catch(this.#failed)
     let timer: Timer | undefined
     const late = new Promise<void>((resolve) => {
       timer = this.#clock.setTimer(() => {
-        one.disconnect().catch(this.#failed)
+        one.getBackend().close(true).catch(this.#failed)
         resolve()
       }, CLOSING)
     })

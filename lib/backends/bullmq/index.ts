@@ -31,6 +31,8 @@ export function bullmq (options: BullmqOptions): Backend {
 
 /** Ms beyond `maxHold` after which a staged job starts by itself: its process must have died. */
 const HOLD_MARGIN = 10_000
+/** Ms for the first connection, and for what BullMQ has to create in PostgreSQL. Fastify waits 10 s for us. */
+const BOOT = 8_000
 /** Ms that closing waits for what is being stored. */
 const LAST_WORDS = 2_000
 
@@ -100,7 +102,7 @@ class Bullmq implements Backend {
       reader: new Reader({ ...parts, completedAge: settings.retention.completed.age })
     }
     try {
-      await this.#reach.bounded(() => connections.control.waitUntilReady())
+      await this.#reach.bounded(() => connections.control.waitUntilReady(), undefined, BOOT)
       await Promise.all([...this.#queues.values()].map(({ room }) => room.refresh()))
     } catch (error) {
       await this.close()

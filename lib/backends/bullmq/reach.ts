@@ -37,12 +37,12 @@ export class Reach {
   get away (): boolean { return this.#awaySince !== undefined }
 
   /**
-   * `tooLate` is told what the store answered after nobody waited any more.
+   * Waits `ms` at most. `tooLate` is told what the store answered after nobody waited any more.
    * @throws FST_BG_STORE_UNAVAILABLE, FST_BG_CLOSING, what the store refused it with
    */
-  async bounded<T> (ask: () => Promise<T>, tooLate?: (answer: T) => void): Promise<T> {
+  async bounded<T> (ask: () => Promise<T>, tooLate?: (answer: T) => void, ms = this.#parts.callTimeout): Promise<T> {
     if (this.#closed) throw new errors.Closing()
-    const { clock, callTimeout } = this.#parts
+    const { clock } = this.#parts
     let timer: Timer | undefined
     let over = false
     let cut: ((error: Error) => void) | undefined
@@ -55,7 +55,7 @@ export class Reach {
           reject(error)
         }
         this.#calls.add(cut)
-        timer = clock.setTimer(() => { cut?.(new errors.Timeout('a call to the store', callTimeout)) }, callTimeout)
+        timer = clock.setTimer(() => { cut?.(new errors.Timeout('a call to the store', ms)) }, ms)
       })])
     } catch (error) {
       if (isRefusal(error) || this.#closed) throw error

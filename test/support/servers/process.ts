@@ -2,7 +2,7 @@
  * A server process of the tests' own. It cannot outlive them: a shell stands guard over it, and ends it when the pipe
  * to the shell closes, however this process died.
  */
-import { spawn, type ChildProcess } from 'node:child_process'
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, chownSync, rmSync } from 'node:fs'
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
@@ -73,6 +73,7 @@ export class OwnServer {
     const guard = this.#guard
     if (guard === undefined) return
     this.#guard = undefined
+    this.resume()
     guard.ref()
     const over = once(guard, 'exit')
     guard.stdin?.end()
@@ -80,8 +81,19 @@ export class OwnServer {
   }
 
   /** It keeps its connections and answers nothing. */
-  pause (): void { process.kill(this.#pid, 'SIGSTOP') }
-  resume (): void { process.kill(this.#pid, 'SIGCONT') }
+  pause (): void { this.#signal('SIGSTOP') }
+  resume (): void { this.#signal('SIGCONT') }
+
+  /** PostgreSQL serves each connection with a process of its own. */
+  #signal (signal: 'SIGSTOP' | 'SIGCONT'): void {
+    const { stdout } = spawnSync('ps', ['-o', 'pid=', '--ppid', String(this.#pid)], { encoding: 'utf8' })
+    const children = stdout.split('\n').filter((line) => line.trim() !== '').map(Number)
+    for (const pid of [this.#pid, ...children]) {
+      try {
+        process.kill(pid, signal)
+      } catch { /* it has ended meanwhile */ }
+    }
+  }
 
   /** For good. */
   async remove (): Promise<void> {

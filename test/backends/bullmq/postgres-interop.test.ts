@@ -1,0 +1,4 @@
+import { postgres } from '../../support/servers/postgres.ts'
+import { interopOn } from './interop.ts'
+
+await interopOn(postgres)
