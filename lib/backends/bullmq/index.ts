@@ -124,6 +124,8 @@ class Bullmq implements Backend {
   }
 
   async enqueue (jobs: readonly NewJob[], staged: boolean): Promise<void> {
+    const [only] = jobs
+    if (only !== undefined && jobs.length === 1 && !staged) return this.#queue(only.queue).enqueue(jobs, 0)
     const parts = new Map<BullmqQueue, NewJob[]>()
     for (const job of jobs) {
       const queue = this.#queue(job.queue)

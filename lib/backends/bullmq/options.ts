@@ -38,6 +38,9 @@ export interface BullmqSettings {
   readonly codec: Codec | undefined
 }
 
+/** Ms between two attempts to connect. */
+export const RECONNECT = 1_000
+
 const CHECKS: check.Checks = {
   connection: (value) => (typeof value === 'string' ? /^(rediss?|postgres(ql)?):\/\//.test(value) : typeof value === 'object' && value !== null)
     ? undefined : 'a URL that starts with redis://, rediss:// or postgres://, the options of a client, or a client',
@@ -82,7 +85,8 @@ function isClient (connection: string | object): boolean {
 
 function connectionOf (connection: string | object, store: 'redis' | 'postgres', callTimeout: number): ConnectionOptions {
   if (isClient(connection)) return connection as ConnectionOptions
-  if (store === 'redis') return typeof connection === 'string' ? { url: connection } : connection
+  // BullMQ would wait longer and longer, up to 20 s after the store is back.
+  if (store === 'redis') return { retryStrategy: () => RECONNECT, ...(typeof connection === 'string' ? { url: connection } : connection) }
   const given = typeof connection === 'string' ? { connectionString: connection } : connection as Record<string, unknown>
   return {
     // A server that is there and does not answer must not hold a connection of the pool for ever.

@@ -17,6 +17,7 @@ import type { Connections, StoreQueue, StoreWorker } from './connections.ts'
 import { countsOf, neverStarted } from './counts.ts'
 import { cancelledText } from './events.ts'
 import { WaitingRoom } from './load.ts'
+import { RECONNECT } from './options.ts'
 import { isRefusal, type Reach } from './reach.ts'
 import { failureFields, isExpired, StoredJob, toAdd, toReturnValue } from './stored.ts'
 
@@ -173,6 +174,7 @@ export class BullmqQueue {
       lockDuration,
       maxStalledCount,
       stalledInterval: lockDuration,
+      runRetryDelay: RECONNECT,
       removeOnComplete: keep,
       ...(limiter === undefined ? undefined : { limiter: { ...limiter } })
     })

@@ -40,30 +40,29 @@ export class Reach {
    * Waits `ms` at most. `tooLate` is told what the store answered after nobody waited any more.
    * @throws FST_BG_STORE_UNAVAILABLE, FST_BG_CLOSING, what the store refused it with
    */
-  async bounded<T> (ask: () => Promise<T>, tooLate?: (answer: T) => void, ms = this.#parts.callTimeout): Promise<T> {
-    if (this.#closed) throw new errors.Closing()
+  bounded<T> (ask: () => Promise<T>, tooLate?: (answer: T) => void, ms = this.#parts.callTimeout): Promise<T> {
+    if (this.#closed) return Promise.reject(new errors.Closing())
     const { clock } = this.#parts
-    let timer: Timer | undefined
-    let over = false
-    let cut: ((error: Error) => void) | undefined
-    const asked = ask()
-    if (tooLate !== undefined) asked.then((answer) => { if (over) tooLate(answer) }, () => {})
-    try {
-      return await Promise.race([asked, new Promise<never>((_resolve, reject) => {
-        cut = (error) => {
-          over = true
-          reject(error)
-        }
-        this.#calls.add(cut)
-        timer = clock.setTimer(() => { cut?.(new errors.Timeout('a call to the store', ms)) }, ms)
-      })])
-    } catch (error) {
-      if (isRefusal(error) || this.#closed) throw error
-      throw this.lose(error)
-    } finally {
-      if (timer !== undefined) clock.clearTimer(timer)
-      if (cut !== undefined) this.#calls.delete(cut)
-    }
+    return new Promise((resolve, reject) => {
+      let over = false
+      const end = (): void => {
+        over = true
+        clock.clearTimer(timer)
+        this.#calls.delete(cut)
+      }
+      const cut = (error: Error): void => {
+        if (over) return
+        end()
+        reject(isRefusal(error) || this.#closed ? error : this.lose(error))
+      }
+      const timer = clock.setTimer(() => { cut(new errors.Timeout('a call to the store', ms)) }, ms)
+      this.#calls.add(cut)
+      ask().then((answer) => {
+        if (over) return tooLate?.(answer)
+        end()
+        resolve(answer)
+      }, cut)
+    })
   }
 
   /** Until the store has taken or refused it. @throws FST_BG_CLOSING, what the store refused it with */

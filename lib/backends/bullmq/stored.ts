@@ -131,6 +131,8 @@ function delayOf (job: Job): number {
 /** Without what stands in BullMQ's own options. Of a job that plain BullMQ added, what it says of itself counts too. */
 function policyOf (job: Job, facts: Facts | undefined, queue: string, usual: Policy): Policy {
   const { attempts = 0, priority = 0 } = job.opts
+  const asUsual = facts !== undefined && facts.own === undefined && facts.delay === undefined && priority === MIDDLE - usual.priority && queue === usual.queue
+  if (asUsual) return usual
   return {
     ...usual,
     ...(facts === undefined && attempts > 0 ? { attempts } : undefined),

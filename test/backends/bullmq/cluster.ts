@@ -3,7 +3,7 @@ import { fork, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { backgroundTasks, type BackgroundTasksOptions } from '../../../lib/index.ts'
-import { storeAt } from './on.ts'
+import { storeAt } from './store.ts'
 import { postgres } from '../../support/servers/postgres.ts'
 import { redis } from '../../support/servers/redis.ts'
 

@@ -4,7 +4,7 @@ import type { Background } from '../../../lib/index.ts'
 import { startServer, type Kind } from '../../support/servers/find.ts'
 import type { OwnServer } from '../../support/servers/process.ts'
 import { appOn, type Line } from './cluster.ts'
-import { newSpace } from './on.ts'
+import { newSpace } from './store.ts'
 
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => { setTimeout(resolve, ms) })
 

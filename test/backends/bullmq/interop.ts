@@ -7,7 +7,8 @@ import { backgroundTasks, type Background, type JobRecord } from '../../../lib/i
 import type { Kind } from '../../support/servers/find.ts'
 import { deferred } from '../../support/harness.ts'
 import { appOn, type Line } from './cluster.ts'
-import { newSpace, onStore, type Store } from './on.ts'
+import { onStore } from './on.ts'
+import { newSpace, type Store } from './store.ts'
 
 type Plain = Queue<unknown, unknown, string, unknown, unknown, string, IQueueBackend>
 

@@ -1,27 +1,9 @@
-/** BullMQ over one of its stores, for tests. */
+/** What the test files of both stores begin with. */
 import 'bullmq' // loaded before any test looks at what is open
 import t from 'tap'
-import { bullmq, type BullmqOptions } from '../../../lib/backends/bullmq/index.ts'
-import type { Backend } from '../../../lib/backend.ts'
 import { backendContract } from '../../support/contract.ts'
 import { findServer, type Kind } from '../../support/servers/find.ts'
-
-export interface Store {
-  readonly kind: Kind
-  readonly url: string
-  /** Options for a namespace of its own; with the name of one, for that. */
-  readonly options: (space?: string) => BullmqOptions
-  readonly create: (space?: string, more?: Partial<BullmqOptions>) => Backend
-}
-
-let spaces = 0
-export const newSpace = (): string => `bg_${process.pid}_${spaces++}`
-
-export function storeAt (kind: Kind, url: string): Store {
-  const options = (space = newSpace()): BullmqOptions =>
-    kind.name === 'redis' ? { connection: url, prefix: space } : { connection: { connectionString: url, schema: space } }
-  return { kind, url, options, create: (space, more) => bullmq({ ...options(space), ...more }) }
-}
+import { storeAt, type Store } from './store.ts'
 
 /** The store, which is gone when the tests of the file have ended; or undefined, and the file is skipped. */
 export async function onStore (kind: Kind): Promise<Store | undefined> {

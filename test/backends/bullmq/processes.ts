@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap'
 import { startServer, type Kind } from '../../support/servers/find.ts'
 import { appOn, WorkerProcess, type Where } from './cluster.ts'
-import { newSpace } from './on.ts'
+import { newSpace } from './store.ts'
 
 export async function processesOn (kind: Kind): Promise<void> {
   const found = await startServer(kind)

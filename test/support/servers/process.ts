@@ -9,8 +9,12 @@ import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
-/** First line of its output: the server's pid. A stopped process hears no other signal before SIGCONT. */
-const GUARD = 'signal=$1; shift; "$@" >/dev/null 2>&1 & echo $!; cat >/dev/null; kill -CONT $!; kill -$signal $!; wait'
+/**
+ * First line of its output: the server's pid. A stopped process hears no other signal before SIGCONT. Where nobody said
+ * that the server is to end, nobody is left to remove its files either.
+ */
+const GUARD = 'signal=$1 folder=$2; shift 2; "$@" >/dev/null 2>&1 & echo $!; read -r _; told=$?; ' +
+  'kill -CONT $!; kill -$signal $!; wait; [ $told = 0 ] || rm -rf "$folder"'
 /** For whom a database that refuses root is run, when the tests are run by root. */
 const NOBODY = 65_534
 
@@ -54,8 +58,9 @@ export class OwnServer {
 
   /** With the files and on the port it had before. */
   async start (): Promise<void> {
-    const args = ['-c', GUARD, 'sh', this.#program.signal, ...this.#program.command(this.port, this.#folder)]
-    const guard = spawn('sh', args, { stdio: ['pipe', 'pipe', 'ignore'], ...this.#asNobody })
+    const args = ['-c', GUARD, 'sh', this.#program.signal, this.#folder, ...this.#program.command(this.port, this.#folder)]
+    // In a session of its own: what is sent to all processes of the tests does not end the guard before its server.
+    const guard = spawn('sh', args, { stdio: ['pipe', 'pipe', 'ignore'], detached: true, ...this.#asNobody })
     this.#guard = guard
     const [line] = await once(guard.stdout as NodeJS.ReadableStream, 'data') as [Buffer]
     this.#pid = Number(line.toString())
@@ -76,7 +81,7 @@ export class OwnServer {
     this.resume()
     guard.ref()
     const over = once(guard, 'exit')
-    guard.stdin?.end()
+    guard.stdin?.end('stop\n')
     await over
   }
 
