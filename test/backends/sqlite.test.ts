@@ -8,11 +8,18 @@ import { TestClock } from '../support/clock.ts'
 import { backendContract, Bench } from '../support/contract.ts'
 import { setup } from '../support/harness.ts'
 import { watchLeaks } from '../support/leaks.ts'
-import { freshFile, noSqlite, openRaw, SQLITE_WARNING } from '../support/sqlite.ts'
+import { freshFile, noSqlite, openOther, openRaw, otherEngine, SQLITE_WARNING } from '../support/sqlite.ts'
 
 watchLeaks(t, { allowWarnings: SQLITE_WARNING })
 
 if (noSqlite === false) backendContract('sqlite', { create: (clock) => sqlite({ path: freshFile(t), clock }), allowWarnings: SQLITE_WARNING })
+backendContract(`sqlite on a connection of ${otherEngine}`, {
+  create (clock) {
+    const database = openOther(freshFile(t))
+    t.teardown(() => { database.close() })
+    return sqlite({ database, clock })
+  }
+})
 
 const here = { skip: noSqlite }
 

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { SqliteDatabase } from '../../lib/backends/sqlite/index.ts'
 
 /** Why the tests of SQLite cannot run here; false where they can. */
 export const noSqlite: string | false = (() => {
@@ -23,6 +24,14 @@ export interface RawDatabase {
 export function openRaw (path: string): RawDatabase {
   const { DatabaseSync } = createRequire(import.meta.url)('node:sqlite') as { DatabaseSync: new (path: string) => RawDatabase }
   return new DatabaseSync(path)
+}
+
+/** What users pass where Node has no engine of its own. libsql is made after better-sqlite3, whose releases without a build need Node 22. */
+export const otherEngine = noSqlite === false ? 'better-sqlite3' : 'libsql'
+
+export function openOther (path: string): SqliteDatabase {
+  const Database = createRequire(import.meta.url)(otherEngine) as new (path: string) => SqliteDatabase
+  return new Database(path)
 }
 
 /** The path of a file that is not there yet. */

@@ -7,9 +7,9 @@ import { ClaimedAttempt, remember, type ClaimedRow } from './row.ts'
 import type { Transaction } from './transaction.ts'
 import type { Rate } from '../../backend.ts'
 
-const CLAIM = `UPDATE background_jobs SET state = 'active', owner = ?1, token = ?2, attempts_made = attempts_made + 1, started_at = ?3,
+const CLAIM = `UPDATE background_jobs SET state = 'active', owner = ?, token = ?, attempts_made = attempts_made + 1, started_at = ?,
   fresh = CASE fresh WHEN 1 THEN 2 ELSE 0 END, expires_at = NULL, overdue = NULL, cancel = NULL
-  WHERE seq IN (SELECT seq FROM background_jobs WHERE queue = ?4 AND state = 'waiting' ORDER BY priority DESC, ready_at, seq LIMIT ?5)
+  WHERE seq IN (SELECT seq FROM background_jobs WHERE queue = ? AND state = 'waiting' ORDER BY priority DESC, ready_at, seq LIMIT ?)
   RETURNING seq, id, name, queue, payload, bytes, created_at, request_id, policy, priority, attempts_made, fresh, ready_at, owner, token, history`
 const OWNED = "WHERE seq = ? AND owner = ? AND token = ? AND state = 'active'"
 const COMPLETE = `UPDATE background_jobs SET state = 'completed', owner = NULL, finished_at = ?, ended = ?, result = ?, result_omitted = ?, error = NULL ${OWNED}`

@@ -9,7 +9,7 @@ const NOT_YET = 8.64e15
 const TAKEN = 'SELECT count(*) AS n FROM background_starts WHERE queue = ?'
 const FREE = 'SELECT slot FROM background_starts WHERE queue = ? AND at <= ? ORDER BY at LIMIT ?'
 const OLDEST = 'SELECT min(at) AS at FROM background_starts WHERE queue = ?'
-const GRANT = 'INSERT INTO background_starts (queue, slot, at, owner) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (queue, slot) DO UPDATE SET at = ?3, owner = ?4'
+const GRANT = 'INSERT INTO background_starts (queue, slot, at, owner) VALUES (?, ?, ?, ?) ON CONFLICT (queue, slot) DO UPDATE SET at = excluded.at, owner = excluded.owner'
 const STARTED = 'UPDATE background_starts SET at = ?, owner = NULL WHERE queue = ? AND slot = ?'
 const SHRINK = 'DELETE FROM background_starts WHERE queue = ? AND slot >= ?'
 const FREE_OF = 'UPDATE background_starts SET at = ?, owner = NULL WHERE owner = ?'

@@ -6,12 +6,12 @@ import { toRecord, type Row } from './row.ts'
 import type { Connection } from './transaction.ts'
 
 const FIND = 'SELECT * FROM background_jobs WHERE id = ?'
-const LIST = 'SELECT * FROM background_jobs WHERE id > ? AND (?2 IS NULL OR name = ?2) AND state IN (SELECT value FROM json_each(?3)) ORDER BY id LIMIT ?4'
+const LIST = 'SELECT * FROM background_jobs WHERE id > ? AND name = coalesce(?, name) AND state IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?'
 const COUNTS = 'SELECT queue, what, n FROM background_counts'
 const LEVEL = `SELECT priority, ready_at FROM background_jobs WHERE queue = ? AND state = 'waiting' AND priority < ?
   ORDER BY priority DESC, ready_at LIMIT 1`
-const ENDED = `SELECT id, state, ended FROM background_jobs WHERE state IN ('completed', 'cancelled') AND ended > ?1 AND ended <= ?2
-  UNION ALL SELECT id, state, ended FROM background_jobs WHERE state = 'failed' AND ended > ?1 AND ended <= ?2 ORDER BY ended`
+const ENDED = `SELECT id, state, ended FROM background_jobs WHERE state IN ('completed', 'cancelled') AND ended > ? AND ended <= ?
+  UNION ALL SELECT id, state, ended FROM background_jobs WHERE state = 'failed' AND ended > ? AND ended <= ? ORDER BY ended`
 
 const ALL: readonly JobState[] = ['pending', 'waiting', 'delayed', 'active', 'completed', 'failed', 'cancelled']
 /** Levels of priority looked at for the oldest waiting job. */
@@ -84,7 +84,7 @@ export class Reads {
 
   /** In the order of their ends. */
   ended (after: number, upTo: number): Array<{ id: string, state: JobState }> {
-    return this.#db.all(ENDED, after, upTo)
+    return this.#db.all(ENDED, after, upTo, after, upTo)
   }
 
   #oldestReady (queue: string): number {

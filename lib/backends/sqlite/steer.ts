@@ -7,8 +7,8 @@ import type { Transaction } from './transaction.ts'
 const INSERT = `INSERT INTO background_jobs
   (id, name, queue, state, payload, bytes, created_at, request_id, policy, attempts, priority, ready_at, run_at, expires_at, delay_reason, owner)
   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
-const RELEASE = `UPDATE background_jobs SET state = CASE WHEN run_at > ?1 THEN 'delayed' ELSE 'waiting' END, ready_at = ?1, owner = NULL
-  WHERE id = ?2 AND state = 'pending' RETURNING queue, state, run_at`
+const RELEASE = `UPDATE background_jobs SET state = CASE WHEN run_at > ? THEN 'delayed' ELSE 'waiting' END, ready_at = ?, owner = NULL
+  WHERE id = ? AND state = 'pending' RETURNING queue, state, run_at`
 const FIND = 'SELECT * FROM background_jobs WHERE id = ?'
 const ASK_TO_STOP = 'UPDATE background_jobs SET cancel = ? WHERE seq = ?'
 const CANCEL = `UPDATE background_jobs SET state = 'cancelled', reason = ?, finished_at = ?, ended = ?, owner = NULL, expires_at = NULL, fresh = 0
@@ -37,7 +37,7 @@ export function insert (tx: Transaction, { job, payload }: StagedJob, staged: bo
 }
 
 export function release (tx: Transaction, id: string): void {
-  const row = tx.db.get<{ queue: string, state: JobState, run_at: number | null }>(RELEASE, tx.now, id)
+  const row = tx.db.get<{ queue: string, state: JobState, run_at: number | null }>(RELEASE, tx.now, tx.now, id)
   if (row === undefined) return
   tx.move(id, row.queue, 'pending', row.state, 'delay')
   if (row.state === 'delayed') tx.wake(row.run_at ?? tx.now)
