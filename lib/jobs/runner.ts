@@ -38,9 +38,9 @@ export interface RunnerSettings {
   readonly observer: Observer
   readonly abortGrace: number
   readonly maxResultBytes: number
-  /** Whether the backend keeps the job over a shutdown: it is given back, not cancelled. */
   /** Resolves when the loop has turned and requests have had their part. */
   readonly give: () => Promise<void>
+  /** Whether the backend keeps the job over a shutdown: it is given back, not cancelled. */
   readonly durable: (job: NewJob) => boolean
 }
 

@@ -63,6 +63,7 @@ function turns (row: Find): Goal[] {
   return [
     atMost('turns', 'draining 100,000: p99 of the turns, ms', 2, row('turns', OURS)?.values.p99?.median),
     atMost('turns', 'draining 100,000: longest turn, ms', 15, row('turns', OURS)?.values.longest?.median),
+    atMost('turns', 'draining 100,000 without any request: wall time, of foreground off', 1.03, ratio(row('turns', OURS), row('turns', 'ours, foreground off'), 'wall')),
     atLeast('turns', 'draining 100,000: throughput, of ours in one turn', 0.9, ratio(row('turns', 'ours, no turns'), row('turns', OURS), 'wall'))
   ]
 }
@@ -70,19 +71,25 @@ function turns (row: Find): Goal[] {
 function latencies (row: Find): Goal[] {
   const of = (group: string, name: string, key: string): number | undefined => row(`latency-${group}`, name)?.values[key]?.median
   const idle = 'no background'
-  const beyond = (group: string, key: string, jobMs: number, name = 'ours'): number | undefined => difference(of(group, name, key), of(group, idle, key), jobMs)
+  const beyond = (group: string, key: string, jobMs: number): number | undefined => difference(of(group, 'ours', key), of(group, idle, key), jobMs)
   const steady = 'one job per setImmediate'
-  return ['5', '1'].flatMap((job) => [
-    atMost(`latency-${job}`, `jobs of ${job} ms: p50 beyond idle, in jobs`, 0.7, beyond(job, 'p50', Number(job))),
-    atMost(`latency-${job}`, `jobs of ${job} ms: p99 beyond idle, in jobs`, 3, beyond(job, 'p99', Number(job))),
-    atLeast(`latency-${job}`, `jobs of ${job} ms: throughput, of one per setImmediate`, 0.95, divided(of(job, 'ours', 'jobs'), of(job, steady, 'jobs'))),
-    atMost(`latency-${job}`, `jobs of ${job} ms that yield: p99 over idle`, 1.5, divided(of(job, 'ours, yieldNow each 0.25 ms', 'p99'), of(job, idle, 'p99'))),
-    atLeast(`latency-${job}`, `jobs of ${job} ms that yield: throughput`, 0.9, divided(of(job, 'ours, yieldNow each 0.25 ms', 'jobs'), of(job, steady, 'jobs')))
-  ]).concat([
+  const gentle = (group: string, label: string, jobMs: number): Goal[] => [
+    atMost(`latency-${group}`, `${label}: p50 beyond idle, in jobs`, 0.7, beyond(group, 'p50', jobMs)),
+    atMost(`latency-${group}`, `${label}: p99 beyond idle, in jobs`, 3, beyond(group, 'p99', jobMs)),
+    atLeast(`latency-${group}`, `${label}: throughput, of one per setImmediate`, 0.95, divided(of(group, 'ours', 'jobs'), of(group, steady, 'jobs')))
+  ]
+  return [
+    ...['5', '1'].flatMap((job) => [
+      ...gentle(job, `jobs of ${job} ms`, Number(job)),
+      atMost(`latency-${job}`, `jobs of ${job} ms that yield: p99 over idle`, 1.5, divided(of(job, 'ours, yieldNow each 0.25 ms', 'p99'), of(job, idle, 'p99'))),
+      atLeast(`latency-${job}`, `jobs of ${job} ms that yield: throughput`, 0.9, divided(of(job, 'ours, yieldNow each 0.25 ms', 'jobs'), of(job, steady, 'jobs')))
+    ]),
     atMost('latency-5', 'jobs of 5 ms: p99, of naive p-queue', 1 / 50, divided(of('5', 'ours', 'p99'), of('5', 'naive p-queue', 'p99'))),
+    ...gentle('tls', 'TLS', 5), ...gentle('http2', 'HTTP/2', 5),
     atMost('latency-new', 'new connections: p99 beyond idle, in jobs', 8, beyond('new', 'p99', 5)),
+    atMost('latency-burst', '64 new connections at once: the last accept beyond idle, ms', 20, difference(of('burst', 'ours', 'accepted'), of('burst', idle, 'accepted'), 1)),
     atLeast('latency-waiting', 'requests that wait: throughput, of one per setImmediate', 0.8, divided(of('waiting', 'ours', 'jobs'), of('waiting', steady, 'jobs')))
-  ])
+  ]
 }
 
 function divided (a: number | undefined, b: number | undefined): number | undefined {

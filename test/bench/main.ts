@@ -15,7 +15,7 @@ import { goalsTable, groupTable, profileTable, summarize, type SummarizedRow } f
 import { profileGroup, runGroup } from './rounds.ts'
 
 /** Ms after which nothing more is begun; what runs then still ends. */
-const BUDGET = { full: 1_080_000, quick: 165_000, smoke: 60_000 }
+const BUDGET = { full: 1_080_000, quick: 170_000, smoke: 300_000 }
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
@@ -74,7 +74,7 @@ async function measureAll (plan: Group[]): Promise<void> {
     const before = loadNow()
     const rows = summarize(group, await runGroup(group, deadline, tell))
     tell('')
-    const faulty = rows.some(({ fault }) => fault !== undefined)
+    const faulty = rows.some(({ fault, results }) => fault !== undefined || results.length === 0)
     if (faulty) process.exitCode = 1
     if (form === 'smoke' && !faulty) console.log(`${group.id}: ${rows.length} measured`) // numbers so cold would only mislead
     else console.log(`${groupTable(group, rows)}\n  load ${before} → ${loadNow()}`)

@@ -40,7 +40,7 @@ const FORMS = {
   },
   quick: {
     sizes: [1_000, 100_000], jobs: 100_000, attempts: [100_000],
-    rounds: 5, slow: 3, http: 11, warmUp: 100_000, requests: 30_000, enough: 150, flood: 700, latency: 2_000, waiting: 1_000
+    rounds: 5, slow: 3, http: 7, warmUp: 100_000, requests: 30_000, enough: 150, flood: 700, latency: 1_000, waiting: 1_000
   },
   smoke: {
     sizes: [1_000], jobs: 1_000, attempts: [1_000],
@@ -50,7 +50,7 @@ const FORMS = {
 
 const ALL: Contender[] = ['microtask limit', 'fastq callback', 'fastq promise', 'p-limit', 'p-queue bare', 'p-queue same', 'ours inline', 'ours named']
 const WITH_PRIORITIES: Contender[] = ['p-queue bare', 'p-queue same', 'ours inline', 'ours named']
-const IN_TURNS: Contender[] = ['only the clock', 'fastq callback', 'p-queue same', 'ours inline', 'ours named', 'ours, no turns']
+const IN_TURNS: Contender[] = ['only the clock', 'fastq callback', 'p-queue same', 'ours inline', 'ours named', 'ours, foreground off', 'ours, no turns']
 const OF_PROMISES: Contender[] = ['microtask limit', 'fastq promise', 'p-queue same', 'ours named']
 const ROUTES: Route[] = ['bare', 'setImmediate', 'unused', 'inline', 'named']
 /** Mixed priorities cost p-queue the square of the backlog. */
@@ -70,7 +70,7 @@ export function createPlan (form: Form, redisMissing: string | undefined): Group
     ...latencies(form),
     overload(form), overloadHttp(form),
     ...larger.map((size) => mixed(form, size)),
-    asyncContext(form, smallest)
+    ...(form === 'quick' ? [] : [asyncContext(form, smallest)])
   ]
 }
 
@@ -188,23 +188,28 @@ function ofRoutes (form: Form, redisMissing: string | undefined, settings: (rout
 
 /** What requests feel while 1 000 CPU jobs always wait. */
 function latencies (form: Form): Group[] {
-  const WAYS: Way[] = ['no background', 'naive p-queue', 'one job per setImmediate', 'throttled by utilization', 'ours, foreground off', 'ours', 'ours, yieldNow each 0.25 ms']
+  const ALL_WAYS: Way[] = ['no background', 'naive p-queue', 'one job per setImmediate', 'throttled by utilization', 'ours, foreground off', 'ours',
+    'ours, yieldNow each 0.25 ms', 'ours, in threads']
+  const FEW_WAYS: Way[] = ['no background', 'one job per setImmediate', 'ours, foreground off', 'ours']
+  const usual = { jobMs: 5, rate: 200, burst: 1, protocol: 'http', keepAlive: true, database: 0 } as const
   const { latency, slow, waiting } = FORMS[form]
-  const group = (id: string, title: string, ways: Way[], rest: Omit<BackgroundSettings, 'way' | 'ms' | 'waiting'>): Group => ({
+  const group = (id: string, title: string, ways: Way[], special: Partial<BackgroundSettings> = {}): Group => ({
     id: `latency-${id}`,
     title,
     rounds: Math.min(slow, 3),
     metrics: [{ key: 'p50', label: 'p50 ms', digits: 1 }, { key: 'p90', label: 'p90 ms', digits: 1 }, { key: 'p99', label: 'p99 ms', digits: 1 },
-      { key: 'jobs', label: 'jobs/s', digits: 0 }],
+      ...(special.burst === undefined ? [] : [{ key: 'accepted', label: 'last accept after ms', digits: 1 }]), { key: 'jobs', label: 'jobs/s', digits: 0 }],
     profiled: 'ours',
-    entries: ways.map((way) => ({ name: way, settings: { scenario: 'http/background', way, ms: latency, waiting, ...rest } }))
+    entries: ways.map((way) => ({ name: way, settings: { scenario: 'http/background', way, ms: latency, waiting, ...usual, ...special } }))
   })
-  const few: Way[] = ['no background', 'one job per setImmediate', 'ours, foreground off', 'ours']
   return [
-    group('5', 'Latency of 200 requests/s on kept connections, with jobs of 5 ms', WAYS, { jobMs: 5, rate: 200, keepAlive: true, database: 0 }),
-    group('1', 'The same, with jobs of 1 ms', WAYS, { jobMs: 1, rate: 200, keepAlive: true, database: 0 }),
-    group('new', 'A new connection for each of 200 requests/s, with jobs of 5 ms', few, { jobMs: 5, rate: 200, keepAlive: false, database: 0 }),
-    group('waiting', 'Of 500 requests/s that wait 50 ms for a database, with jobs of 1 ms', few, { jobMs: 1, rate: 500, keepAlive: true, database: 50 })
+    group('5', 'Latency of 200 requests/s on kept connections, with jobs of 5 ms', ALL_WAYS),
+    group('1', 'The same, with jobs of 1 ms', ALL_WAYS, { jobMs: 1 }),
+    group('new', 'A new connection for each of 200 requests/s, with jobs of 5 ms', FEW_WAYS, { keepAlive: false }),
+    group('burst', 'Two times a second 64 new connections at once, with jobs of 5 ms', FEW_WAYS, { keepAlive: false, burst: 64, rate: 128 }),
+    group('waiting', 'Of 500 requests/s that wait 50 ms for a database, with jobs of 1 ms', FEW_WAYS, { jobMs: 1, rate: 500, database: 50 }),
+    group('tls', 'Latency of 200 requests/s over TLS, with jobs of 5 ms', FEW_WAYS, { protocol: 'https' }),
+    group('http2', 'Latency of 200 requests/s over HTTP/2, with jobs of 5 ms', FEW_WAYS, { protocol: 'http2' })
   ]
 }
 

@@ -23,6 +23,7 @@ const contenders = {
   'p-queue same': () => import('./p-queue-same.ts'),
   'ours inline': () => import('./ours-inline.ts'),
   'ours named': () => import('./ours-named.ts'),
+  'ours, foreground off': () => import('./ours-foreground-off.ts'),
   'ours, no turns': () => import('./ours-no-turns.ts'),
   'only the clock': () => import('./only-the-clock.ts')
 } satisfies Record<string, () => Promise<{ create (done: Done): Subject | Promise<Subject> }>>

@@ -6,9 +6,12 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import Fastify, { type FastifyInstance } from 'fastify'
 import PQueue from 'p-queue'
 import backgroundTasks, { type JobContext } from '../../../lib/index.ts'
-import type { Latencies, Pace } from './open-loop.ts'
+import { tls } from '../../support/tls.ts'
+import { burn } from './burn.ts'
+import type { Latencies, Pace, Protocol } from './open-loop.ts'
 
-export type Way = 'no background' | 'naive p-queue' | 'one job per setImmediate' | 'throttled by utilization' | 'ours' | 'ours, foreground off' | 'ours, yieldNow each 0.25 ms'
+export type Way = 'no background' | 'naive p-queue' | 'one job per setImmediate' | 'throttled by utilization' | 'ours' | 'ours, foreground off' |
+  'ours, yieldNow each 0.25 ms' | 'ours, in threads'
 
 export interface BackgroundSettings {
   readonly way: Way
@@ -17,6 +20,9 @@ export interface BackgroundSettings {
   /** Jobs that always wait. */
   readonly waiting: number
   readonly rate: number
+  /** Requests that come at once. */
+  readonly burst: number
+  readonly protocol: Protocol
   readonly keepAlive: boolean
   /** Ms that each request waits for something else. */
   readonly database: number
@@ -26,13 +32,9 @@ export interface BackgroundSettings {
 /** Utilization of the loop beyond which the throttled one waits. */
 const BUSY = 0.7
 
-function burn (ms: number): void {
-  const end = performance.now() + ms
-  while (performance.now() < end);
-}
-
-export async function prepare ({ way, jobMs, waiting, rate, keepAlive, database, ms }: BackgroundSettings) {
-  const app = Fastify()
+export async function prepare ({ way, jobMs, waiting, database, ms, ...pace }: BackgroundSettings) {
+  const app = createServer(pace.protocol)
+  const accepted = watchAccepts(app, pace.burst)
   app.get('/', async () => {
     if (database > 0) await sleep(database)
     return { ok: true }
@@ -53,11 +55,32 @@ export async function prepare ({ way, jobMs, waiting, rate, keepAlive, database,
     measure: async () => {
       start()
       const before = { done, at: performance.now() }
-      client.send({ port, path: '/', rate, ms, keepAlive } satisfies Pace)
+      client.send({ port, path: '/', ms, ...pace } satisfies Pace)
       const [found] = await once(client, 'message') as [Latencies]
       stop() // the others are measured meanwhile
-      return { ...found, jobs: (done - before.done) / (performance.now() - before.at) * 1_000 }
+      return { ...found, accepted: accepted(), jobs: (done - before.done) / (performance.now() - before.at) * 1_000 }
     }
+  }
+}
+
+function createServer (protocol: Protocol): FastifyInstance {
+  if (protocol === 'http') return Fastify()
+  return (protocol === 'https' ? Fastify({ https: tls }) : Fastify({ https: tls, http2: true })) as unknown as FastifyInstance
+}
+
+/** Ms from the first to the last accept of a burst of new connections: the longest since it was last asked. */
+function watchAccepts (app: FastifyInstance, burst: number): () => number {
+  let longest = 0
+  let first = 0
+  let n = 0
+  app.server.on('connection', () => {
+    if (n++ % burst === 0) first = performance.now()
+    longest = Math.max(longest, performance.now() - first)
+  })
+  return () => {
+    const found = longest
+    longest = 0
+    return found
   }
 }
 
@@ -123,6 +146,20 @@ const ways: Record<Way, SetUp> = {
   },
   ours: ours({}),
   'ours, foreground off': ours({ foreground: false }),
+  'ours, in threads': async ({ app, jobMs, waiting, ended }) => {
+    await app.register(backgroundTasks)
+    app.background.define('burn', { worker: new URL('burn.js', import.meta.url) })
+    await app.ready()
+    await app.background.pause()
+    const again = async (): Promise<void> => {
+      const job = await app.background.add('burn', jobMs)
+      await job.finished()
+      ended()
+      await again()
+    }
+    for (let i = 0; i < waiting; i++) void again()
+    return { start: () => { void app.background.resume() }, stop: () => { void app.background.pause() } }
+  },
   'ours, yieldNow each 0.25 ms': ours({}, async ({ jobMs, ended }, { yieldNow }) => {
     for (let spent = 0; spent < jobMs; spent += 0.25) {
       burn(0.25)
