@@ -68,6 +68,8 @@ export interface BackendSettings {
   readonly policyOf?: (task: string) => Policy | undefined
   /** Ms after which whoever staged a job releases it in any case, if that process lives. */
   readonly maxHold: number
+  /** Adds a job as `app.background.add` would, with all its checks; for backends that make jobs by themselves. */
+  readonly add?: (task: string, payload: unknown) => Promise<{ readonly id: string }>
 }
 
 /** What a running attempt has to tell. `started`: its body begins now; told only where the queue has a limiter. */
@@ -166,6 +168,10 @@ export interface Backend {
    * call. Answers how to stop, once it is sure that every later change is told.
    */
   watch (listener: (change: Change) => void): Awaitable<() => void>
+  /** Called when `onIdle` finds nothing left to do: what it throws is thrown there. For backends of tests. */
+  idle? (): void
+  /** A shutdown waits for the jobs from now on, until its deadline by `clock`. */
+  drain? (): void
   close (): Awaitable<void>
 }
 

@@ -44,6 +44,8 @@ declare module 'fastify' {
   }
 }
 
+type Core = ReturnType<typeof build>
+
 function build (app: FastifyInstance, settings: Settings) {
   const ownBackends = new Map<string, Backend>()
   for (const [queue, { backend }] of settings.queues) if (backend !== undefined) ownBackends.set(queue, backend)
@@ -83,11 +85,32 @@ function childLogger (app: FastifyInstance, options: object): FastifyBaseLogger 
   }
 }
 
+/** Every task is known: backends start, and jobs are taken. */
+async function open (app: FastifyInstance, core: Core, { retention, maxHold, role }: Settings): Promise<void> {
+  const { backends, dispatch, drain, intake, registry } = core
+  const own = new BackgroundFacade(core, app)
+  registry.close(backends)
+  await core.threads.open()
+  core.hooks.close()
+  await backends.all.start(dispatch, {
+    queues: registry.queues,
+    retention,
+    maxHold,
+    policyOf: (task) => registry.find(task)?.policy,
+    add: (task, payload) => own.add(task, payload)
+  })
+  if (role === 'producer') backends.retire()
+  dispatch.open(registry.queues)
+  drain.onClosed(listen())
+  drain.onClosed(atExit(() => { drain.nameLost() }))
+  intake.open()
+}
+
 const plugin: FastifyPluginAsync<BackgroundTasksOptions> = async function backgroundTasks (app, options) {
   if (app.hasDecorator('background')) throw new errors.AlreadyRegistered()
   const settings = resolveOptions(options)
   const core = build(app, settings)
-  const { backends, clock, control, dispatch, door, drain, gate, health, intake, registry } = core
+  const { backends, clock, control, door, drain, gate, health, intake } = core
 
   const facades = new WeakMap<FastifyInstance, BackgroundFacade>()
   app.decorate('background', {
@@ -118,18 +141,7 @@ const plugin: FastifyPluginAsync<BackgroundTasksOptions> = async function backgr
 
   addRoutes(app, settings.routes, { clock, control, health, authorize: settings.authorize, onClosed: (close) => { drain.onClosed(close) } })
 
-  app.addHook('onReady', async () => {
-    registry.close(backends)
-    await core.threads.open()
-    core.hooks.close()
-    const { retention, maxHold } = settings
-    await backends.all.start(dispatch, { queues: registry.queues, retention, maxHold, policyOf: (task) => registry.find(task)?.policy })
-    if (settings.role === 'producer') backends.retire()
-    dispatch.open(registry.queues)
-    drain.onClosed(listen())
-    drain.onClosed(atExit(() => { drain.nameLost() }))
-    intake.open()
-  })
+  app.addHook('onReady', async () => { await open(app, core, settings) })
 
   app.addHook('preClose', async () => {
     drain.begin()

@@ -18,6 +18,7 @@ const arrows: Arrows = {
   jobs: [...words, 'type options', 'observe', 'jobs'],
   http: [...words, 'type options', 'observe', 'jobs', 'http'],
   backends: [...words, 'backends'],
+  testing: [...words, 'type jobs', 'backends/memory', 'testing'],
   background: [...words, 'options', 'observe', 'jobs'],
   plugin: ['*'],
   index: ['plugin', 'options', 'background', ...words, 'type jobs', 'type http', 'backends/memory']
@@ -147,7 +148,7 @@ t.test('time and chance come from clock.ts', async (t) => {
     'bad.ts:11: AbortSignal.timeout, allowed in clock alone',
     'bad.ts:12: process.hrtime, allowed in clock alone'
   ])
-  t.strictSame(timeAndChance(lib, ['clock']), [])
+  t.strictSame(timeAndChance(lib, ['clock', 'testing/clock']), [])
 })
 
 t.test('every entry of package.json has a source', async (t) => {

@@ -176,6 +176,14 @@ class Composite implements Backend {
     return stop
   }
 
+  drain (): void {
+    for (const member of this.#members) member.drain?.()
+  }
+
+  idle (): void {
+    for (const member of this.#members) member.idle?.()
+  }
+
   async close (): Promise<void> {
     const closed = await Promise.allSettled(this.#members.map(async (member) => member.close()))
     for (const end of closed) if (end.status === 'rejected') throw end.reason

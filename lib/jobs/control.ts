@@ -87,6 +87,7 @@ export class Control {
       }
       return true
     })
+    this.backend.idle?.()
   }
 
   async finished (id: string, options: FinishedOptions = {}): Promise<unknown> {

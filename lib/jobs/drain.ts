@@ -75,6 +75,7 @@ export class Drain {
 
   async #windDown (): Promise<void> {
     this.#backends.retire()
+    this.#backends.all.drain?.()
     const patience = { what: 'the drain', timeout: 0, signal: this.#outOfTime.signal }
     await this.#changes.until(patience, () => this.#isQuiet()).catch(() => {}) // out of time, or the store is gone
     if (this.#deadline !== undefined) this.#clock.clearTimer(this.#deadline)

@@ -6,7 +6,8 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import type { ZodTypeProvider } from 'fastify-type-provider-zod'
 import { Type } from 'typebox'
 import { z } from 'zod'
-import { backgroundTasks, type BackgroundTasksOptions, type JobContext, type JobHandle, type PayloadOfTask, type ResultOfTask, type Task } from '../../lib/index.ts'
+import { backgroundTasks, type BackgroundTasksOptions, type JobContext, type JobHandle, type JobRecord, type PayloadOfTask, type ResultOfTask, type Task } from '../../lib/index.ts'
+import { inline, manual } from '../../lib/testing/index.ts'
 
 const app = Fastify()
 await app.register(backgroundTasks, { concurrency: 5, queues: { mail: { limiter: { max: 1, duration: 1_000 } } } })
@@ -113,3 +114,14 @@ export async function child (instance: FastifyInstance): Promise<void> {
     expectTypeOf(payload.n).toEqualTypeOf<number>()
   })
 }
+
+// The controls of tests know the payloads of tasks.
+const jobs = manual({ now: '2026-01-01' })
+expectTypeOf(await jobs.run(resize, { path: '', width: 1 })).toEqualTypeOf<JobRecord>()
+// @ts-expect-error a wrong payload
+await jobs.run(resize, { path: '' })
+// @ts-expect-error a wrong payload
+await jobs.checkIdempotent(resize, { path: '' }, { methods: {}, effects: () => [], reset () {} })
+await jobs.run('any name', { any: 'payload' })
+expectTypeOf(await inline().waitFor(({ payload }) => payload === 1, 'completed')).toEqualTypeOf<JobRecord>()
+await app.register(backgroundTasks, { backend: inline() })

@@ -17,8 +17,9 @@ export function memory (options: MemoryOptions = {}): Backend {
   return new Memory(options.clock ?? systemClock)
 }
 
-class Memory implements Backend {
-  readonly name = 'memory'
+/** Also the ground of the backends for tests, which differ in when jobs start. */
+export class Memory implements Backend {
+  readonly name: string = 'memory'
   readonly durable = false
   readonly capabilities = { inline: true, delay: true, ttl: true, priority: true, limiter: true, cancelled: true }
   readonly clock: Clock
@@ -54,6 +55,14 @@ class Memory implements Backend {
       this.#jobs.admit(entry, now)
       this.#jobs.stir(entry.home)
     }
+  }
+
+  /** Delivers one job that waits or is delayed, whatever `want` says. Answers whether there is one. */
+  begin (id: string): boolean {
+    const entry = this.#find(id)
+    if (entry?.state !== 'waiting' && entry?.state !== 'delayed') return false
+    this.#jobs.begin(entry, this.clock.monotonic())
+    return true
   }
 
   release (ids: readonly string[]): void {

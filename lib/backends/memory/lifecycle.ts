@@ -128,6 +128,13 @@ export class Lifecycle {
     this.#sink.deliver(attempts)
   }
 
+  /** Starts this one, out of its turn. */
+  begin (entry: Entry, now: number): void {
+    if (entry.state === 'waiting') entry.home.ready.delete(entry)
+    this.#leaveDelay(entry)
+    this.#sink.deliver([this.#begin(entry, now)])
+  }
+
   /** A granted start has happened, or will never happen. */
   started (attempt: EntryAttempt, now: number): void {
     const queue = attempt.entry.home
