@@ -1,11 +1,10 @@
 /** `app.background`: one for each Fastify instance, over one core. */
 import type { FastifyInstance, FastifyTypeProvider, FastifyTypeProviderDefault } from 'fastify'
 import type { CancelAnswer } from './backend.ts'
-import * as check from './check.ts'
-import { errors } from './errors.ts'
 import type { JobRecord } from './job.ts'
 import type { JobOptions } from './job-options.ts'
 import type { Intake } from './jobs/add.ts'
+import type { Bulk, BulkJob } from './jobs/bulk.ts'
 import type { Control, QueueStatus } from './jobs/control.ts'
 import type { DeadLetters } from './jobs/dead-letters.ts'
 import { Handle, type JobHandle } from './jobs/handle.ts'
@@ -15,12 +14,6 @@ import type {
   Handler, InlineFunction, PayloadArguments, PayloadOfName, PayloadOfSchema, Task, TaskName, TaskOptions,
   WorkerTaskOptions
 } from './jobs/task.ts'
-
-export interface BulkJob {
-  name: TaskName | Task
-  payload?: unknown
-  options?: JobOptions
-}
 
 /** What plugins and handlers see of the job system. Only `define` and `addHook` are synchronous. */
 export interface Background<Provider extends FastifyTypeProvider = FastifyTypeProviderDefault> {
@@ -46,7 +39,12 @@ export interface Background<Provider extends FastifyTypeProvider = FastifyTypePr
   add<Result> (work: InlineFunction<Result>, options?: JobOptions): Promise<JobHandle<Result>>
   add<Payload, Result> (task: Task<Payload, Result>, ...rest: PayloadArguments<NoInfer<Payload>>): Promise<JobHandle<Result>>
   add<Name extends TaskName> (name: Name, ...rest: PayloadArguments<PayloadOfName<Name>>): Promise<JobHandle>
-  /** Adds all of them or none. */
+  /**
+   * Adds many jobs. One that is wrong, or no room for all, and none is added. They are stored in chunks of 100, so that the
+   * event loop turns in between; do not change the array or its payloads before the promise is settled.
+   * @throws what `add` throws; when a chunk cannot be stored, the error has `stored`: the handles of the jobs before it,
+   * in order, which are kept
+   */
   addBulk (jobs: readonly BulkJob[]): Promise<JobHandle[]>
 
   /**
@@ -74,22 +72,12 @@ export interface Background<Provider extends FastifyTypeProvider = FastifyTypePr
   readonly deadLetters: DeadLetters
 }
 
-const BULK_CHECKS: check.Checks = { name: check.anything, payload: check.anything, options: check.anything }
-
-/** A copy without holes: those of a sparse array are `undefined` in it. */
-function readAll (jobs: readonly unknown[]): unknown[] {
-  try {
-    return Array.from(jobs)
-  } catch {
-    throw new errors.BadOption('addBulk(jobs)', 'an array of { name, payload, options }', 'an array that cannot be read')
-  }
-}
-
 /** The one core behind all the facades. */
 export interface Core {
   readonly registry: Registry
   readonly hooks: Hooks
   readonly intake: Intake
+  readonly bulk: Bulk
   readonly control: Control
   readonly deadLetters: DeadLetters
 }
@@ -125,18 +113,7 @@ export class BackgroundFacade implements Omit<Background, 'define' | 'add'> {
     return new Handle(control, job)
   }
 
-  async addBulk (jobs: readonly BulkJob[]): Promise<JobHandle[]> {
-    if (!check.isArray(jobs)) throw new errors.BadOption('addBulk(jobs)', 'an array of { name, payload, options }', check.came(jobs))
-    const { intake, control } = this.#core
-    const prepared = readAll(jobs).map((job, at) => {
-      const { name, payload, options } = check.options<BulkJob>(`addBulk(jobs)[${at}]`, BULK_CHECKS, job)
-      return intake.prepare(name, payload, options, this.#app, null)
-    })
-    intake.admitAll(prepared)
-    await intake.store(prepared, false)
-    return prepared.map((job) => new Handle(control, job))
-  }
-
+  addBulk (jobs: readonly BulkJob[]): Promise<JobHandle[]> { return this.#core.bulk.add(jobs, this.#app) }
   get (id: string): Promise<JobRecord | undefined> { return this.#core.control.get(id) }
   counts (): Promise<Record<string, QueueStatus>> { return this.#core.control.counts() }
   cancel (id: string, reason?: string): Promise<CancelAnswer> { return this.#core.control.cancel(id, reason) }

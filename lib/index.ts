@@ -5,7 +5,7 @@ export {
   errors, JobAbortedError, RetryLaterError, UnrecoverableError,
   type AbortKind, type RetryLaterOptions
 } from './errors.ts'
-export type { Background, BulkJob } from './background.ts'
+export type { Background } from './background.ts'
 export type {
   Awaitable, Backend, BackendSettings, CancelAnswer, Capabilities, Change, Incident, JobQuery, Load, Note, QueueCounts, QueueSettings, Rate,
   Retention, Sink
@@ -19,6 +19,7 @@ export type {
   JobFacts, JobRecord, JobState, Local, NewJob, OmittedResult, Outcome, Policy, ResponseOutcome, RetryIf, When
 } from './job.ts'
 export type { JobOptions } from './job-options.ts'
+export type { BulkJob } from './jobs/bulk.ts'
 export type { FinishedOptions, QueueStatus } from './jobs/control.ts'
 export type {
   DeadLetterAnswer, DeadLetterFilter, DeadLetterPage, DeadLetterQuery, DeadLetterRetryOptions, DeadLetters

@@ -14,6 +14,7 @@ import { Waits } from './http/prefer.ts'
 import { createAccepted, createStage, type AcceptJob, type StageJob } from './http/reply.ts'
 import { addRoutes } from './http/routes.ts'
 import { Intake } from './jobs/add.ts'
+import { Bulk } from './jobs/bulk.ts'
 import { Changes } from './jobs/changes.ts'
 import { Control } from './jobs/control.ts'
 import { DeadLetters } from './jobs/dead-letters.ts'
@@ -66,15 +67,17 @@ function build (app: FastifyInstance, settings: Settings) {
   const changes = new Changes(backend, clock)
   const dispatch = new Dispatch(settings, clock, { backends, registry, hooks, observer, changes })
   const control = new Control(backend, dispatch, observer, changes)
+  const bulk = new Bulk(intake, control, clock)
   const deadLetters = new DeadLetters(backend, dispatch.runner)
   const gate = new Gate(backends.volatile, clock, observer, settings.maxHold)
   const drain = new Drain(settings, clock, { backends, intake, dispatch, observer, changes })
   const health = new HealthCheck(settings, { backends, control, intake, dispatch, drain, observer })
   const door = backend.durable ? new DurableDoor({ intake, backends, gate, observer, statusUrl: (id) => control.statusUrl(id) }) : undefined
+  if (door !== undefined) control.cancelUnwritten = (id, detail) => door.cancel(id, detail)
   drain.onClosed(() => threads.close())
   drain.onClosed(() => { gate.close() })
   drain.onClosed(() => { observer.close() })
-  return { backends, clock, observer, registry, hooks, intake, dispatch, control, deadLetters, gate, door, drain, health, threads }
+  return { backends, clock, observer, registry, hooks, intake, bulk, dispatch, control, deadLetters, gate, door, drain, health, threads }
 }
 
 function childLogger (app: FastifyInstance, options: object): FastifyBaseLogger {

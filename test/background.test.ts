@@ -2,7 +2,9 @@ import { AsyncLocalStorage } from 'node:async_hooks'
 import { once } from 'node:events'
 import { connect, type AddressInfo } from 'node:net'
 import t from 'tap'
-import { RetryLaterError, UnrecoverableError, type JobHandle, type JobOptions } from '../lib/index.ts'
+import { memory, RetryLaterError, UnrecoverableError, type JobHandle, type JobOptions } from '../lib/index.ts'
+import { BusyClock } from './support/clock.ts'
+import { DurableBackend } from './support/durable.ts'
 import { deferred, jobsKept, record, setup, until, type Harness, type HarnessOptions } from './support/harness.ts'
 import { watchLeaks } from './support/leaks.ts'
 
@@ -317,6 +319,67 @@ t.test('addBulk', async (t) => {
     const { app, background } = await ready(t)
     t.strictSame(await app.background.addBulk([]), [])
     t.equal(await jobsKept(background), 0)
+  })
+
+  t.test('the loop turns while many jobs are made', async (t) => {
+    const clock = new BusyClock()
+    const { app } = await ready(t, { backend: memory({ clock }) })
+    let turn = 0
+    let over = false
+    const perTurn: number[] = []
+    const payload = { toJSON: () => { perTurn[turn] = (perTurn[turn] ?? 0) + 1; clock.spend(1); return null } }
+    const next = (): void => {
+      turn++
+      if (!over) setImmediate(next)
+    }
+    setImmediate(next)
+    const handles = await app.background.addBulk(Array.from({ length: 50 }, () => ({ name: 'task', payload })))
+    over = true
+    t.equal(handles.length, 50)
+    t.ok(Math.max(...perTurn.filter(Boolean)) <= 6, 'a slice is 5 ms')
+  })
+
+  t.test('a durable backend is given chunks, and what they need is kept free for them', async (t) => {
+    const backend = new DurableBackend()
+    const { app, background } = await ready(t, { backend, maxQueueSize: 250 })
+    await background.pause()
+    const letGo = backend.hold()
+    const adding = app.background.addBulk(Array.from({ length: 250 }, (_, i) => ({ name: 'task', payload: i })))
+    await until(() => backend.calls.length > 0)
+    await t.rejects(app.background.addBulk(Array.from({ length: 101 }, () => ({ name: 'task' }))), { code: 'FST_BG_QUEUE_FULL', message: /150 jobs/ })
+    letGo()
+    const handles = await adding
+    t.strictSame(backend.calls.filter((call) => call !== 'stored').map((call) => call.split(',').length), [100, 100, 50])
+    t.strictSame(await Promise.all([0, 100, 249].map(async (at) => (await record(background, handles[at]?.id as string)).payload)), [0, 100, 249])
+  })
+
+  t.test('a chunk that cannot be stored tells what was stored before it, and lets go of the room of the rest', async (t) => {
+    const backend = new DurableBackend()
+    const { app, background } = await ready(t, { backend, maxQueueSize: 250 })
+    await background.pause()
+    let broken = true
+    Object.defineProperty(backend, 'failure', { get: () => broken && backend.calls.includes('stored') ? new Error('down') : undefined })
+    const jobs = Array.from({ length: 250 }, (_, i) => ({ name: 'task', payload: i }))
+    const error = await app.background.addBulk(jobs).catch((thrown: unknown) => thrown) as { code: string, stored: JobHandle[] }
+    t.equal(error.code, 'FST_BG_STORE_UNAVAILABLE')
+    t.equal(error.stored.length, 100)
+    t.equal((await record(background, error.stored[99]?.id as string)).payload, 99)
+    broken = false
+    t.equal((await app.background.addBulk(jobs.slice(100))).length, 150)
+    t.equal(await jobsKept(background), 250)
+  })
+
+  t.test('a shutdown in its middle ends it', async (t) => {
+    const backend = new DurableBackend()
+    const { app } = await ready(t, { backend })
+    const letGo = backend.hold()
+    const adding = app.background.addBulk(Array.from({ length: 250 }, () => ({ name: 'task' }))).catch((thrown: unknown) => thrown)
+    await until(() => backend.calls.length > 0)
+    const closing = app.close()
+    await until(async () => await app.background.add('nobody').catch((thrown: CodedError) => thrown.code) === 'FST_BG_CLOSING')
+    letGo()
+    t.match(await adding, { code: 'FST_BG_CLOSING', stored: { length: 100 } })
+    await closing
   })
 })
 

@@ -88,7 +88,9 @@ class Composite implements Backend {
     const parts = new Map<Backend, NewJob[]>()
     for (const job of jobs) {
       const backend = this.#of(job.queue, job.local?.run !== undefined)
-      parts.set(backend, [...parts.get(backend) ?? [], job])
+      const part = parts.get(backend)
+      if (part === undefined) parts.set(backend, [job])
+      else part.push(job)
     }
     const [only] = parts
     return parts.size === 1 && only !== undefined ? only[0].enqueue(only[1], staged) : this.#enqueueAll(parts, staged)

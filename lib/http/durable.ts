@@ -11,7 +11,7 @@ import type { FastifyReply } from 'fastify'
 import type { Backends } from '../backend.ts'
 import { peek } from '../describe.ts'
 import { errors } from '../errors.ts'
-import type { NewJob } from '../job.ts'
+import type { CancelReason, NewJob } from '../job.ts'
 import type { Intake } from '../jobs/add.ts'
 import type { Acceptance } from '../jobs/handle.ts'
 import type { Observer } from '../observe.ts'
@@ -59,6 +59,8 @@ export interface DoorParts {
 export class DurableDoor {
   readonly #parts: DoorParts
   readonly #stagings = new WeakMap<FastifyReply, Staging>()
+  /** Jobs that their store has not taken yet. */
+  readonly #unstored = new Map<string, { readonly staging: Staging, readonly staged: StagedJob }>()
 
   constructor (parts: DoorParts) {
     this.#parts = parts
@@ -67,6 +69,7 @@ export class DurableDoor {
   stage (reply: FastifyReply, job: NewJob): Acceptance {
     const staging = this.#stagings.get(reply) ?? this.#begin(reply)
     const staged = new StagedJob(job)
+    this.#unstored.set(job.id, { staging, staged })
     if (staging.jobs.push(staged) === 1) this.#parts.gate.whenOver(reply, (end) => { this.#over(staging, end) })
     staging.sent ||= reply.sent || reply.raw.headersSent || this.#parts.gate.hasLeft(reply)
     if (staging.sent) void this.#write([staged], true, false)
@@ -87,6 +90,30 @@ export class DurableDoor {
     const fresh = staging.jobs.filter((staged) => staged.open && staged.willing === true)
     if (fresh.length === 0) return undefined
     return this.#sendAfter(fresh, end, reply, payload)
+  }
+
+  /**
+   * Cancels a job that is not written yet. Answers whether it was; one that is being written is waited for: its store knows
+   * then.
+   */
+  async cancel (id: string, detail: string | undefined): Promise<boolean> {
+    const found = this.#unstored.get(id)
+    if (found === undefined) return false
+    const { staging, staged } = found
+    if (staged.written !== undefined) {
+      await staged.written
+      return false
+    }
+    staging.jobs = staging.jobs.filter((other) => other !== staged)
+    this.#drop(staged, 'user', detail)
+    return true
+  }
+
+  #drop (staged: StagedJob, reason: CancelReason, detail?: string): void {
+    this.#unstored.delete(staged.job.id)
+    staged.written = Promise.resolve(false)
+    this.#parts.observer.cancelled(staged.job, reason, detail)
+    staged.reject(new errors.JobCancelled(staged.job.id, reason))
   }
 
   async #sendAfter (fresh: readonly StagedJob[], end: ResponseEnd, reply: FastifyReply, payload: unknown): Promise<void> {
@@ -117,6 +144,7 @@ export class DurableDoor {
     for (const each of jobs) each.written = storing.then((error) => error === undefined)
     const error = await storing
     for (const each of jobs) {
+      this.#unstored.delete(each.job.id)
       if (error === undefined) each.resolve()
       else each.reject(error)
     }
@@ -142,10 +170,7 @@ export class DurableDoor {
       const reason = refusal(staged.job, accepted, end.aborted)
       if (staged.written !== undefined) this.#follow(staged.job, staged.written, reason)
       else if (reason === undefined) late.push(staged)
-      else {
-        this.#parts.observer.cancelled(staged.job, reason)
-        staged.reject(new errors.JobCancelled(staged.job.id, reason))
-      }
+      else this.#drop(staged, reason)
     }
     if (late.length > 0) void this.#write(late, false, false)
   }

@@ -1,7 +1,7 @@
 /** All that happens before a job exists: every refusal is thrown here, and nothing has changed then. */
 import { AsyncResource } from 'node:async_hooks'
 import type { FastifyInstance } from 'fastify'
-import { assertPolicySupported, type Awaitable, type Backends } from '../backend.ts'
+import { assertPolicySupported, type Awaitable, type Backends, type Load } from '../backend.ts'
 import * as check from '../check.ts'
 import type { Clock } from '../clock.ts'
 import { describe, peek } from '../describe.ts'
@@ -24,6 +24,8 @@ export class Intake {
   readonly #observer: Observer
   /** Monotonic ms of the last refusal for want of room, by queue. */
   readonly #refusals = new Map<string, number>()
+  /** Room of bulks that are on their way, by queue. */
+  readonly #reserved = new Map<string, Load>()
   #state: 'booting' | 'open' | 'closed' = 'booting'
 
   constructor (settings: Settings, registry: Registry, backends: Backends, clock: Clock, observer: Observer) {
@@ -60,19 +62,36 @@ export class Intake {
   }
 
   /**
-   * Room for the jobs of one call, all or none.
+   * Keeps room for jobs that will be handed over one chunk after the other, all or none. `asked`: by queue.
    * @throws FST_BG_QUEUE_FULL
    */
-  admitAll (jobs: readonly MadeJob[]): void {
-    const asked = new Map<string, { jobs: number, bytes: number }>()
-    for (const job of jobs) {
-      const sum = asked.get(job.queue) ?? { jobs: 0, bytes: 0 }
-      asked.set(job.queue, { jobs: sum.jobs + 1, bytes: sum.bytes + job.bytes })
+  reserve (asked: ReadonlyMap<string, Load>): void {
+    for (const [queue, { jobs, bytes }] of asked) {
+      const full = this.#fullness(queue, jobs, bytes)
+      if (full !== undefined) this.#refuse(queue, 'a bulk of tasks', jobs, full)
     }
-    for (const [queue, sum] of asked) {
-      const full = this.#fullness(queue, sum.jobs, sum.bytes)
-      if (full !== undefined) this.#refuse(queue, 'a bulk of tasks', jobs.length, full)
+    for (const [queue, { jobs, bytes }] of asked) {
+      const kept = this.#reserved.get(queue) ?? { jobs: 0, bytes: 0 }
+      this.#reserved.set(queue, { jobs: kept.jobs + jobs, bytes: kept.bytes + bytes })
     }
+  }
+
+  /** These need their reserved room no longer. */
+  unreserve (jobs: readonly MadeJob[]): void {
+    for (const { queue, bytes } of jobs) {
+      const kept = this.#reserved.get(queue) as Load
+      kept.bytes -= bytes
+      if (--kept.jobs === 0) this.#reserved.delete(queue)
+    }
+  }
+
+  /**
+   * The ids of jobs with room reserved. To be handed to the backend at once, which counts them from then on.
+   * @throws FST_BG_CLOSING
+   */
+  admitReserved (jobs: readonly MadeJob[]): void {
+    if (this.#state === 'closed') throw new errors.Closing()
+    this.unreserve(jobs)
     const now = this.#clock.now()
     for (const job of jobs) job.admit(now)
   }
@@ -121,9 +140,11 @@ export class Intake {
 
   #fullness (queue: string, jobs: number, bytes: number): string | undefined {
     const load = this.#backends.all.load(queue)
+    const reserved = this.#reserved.get(queue)
+    const here = { jobs: load.jobs + (reserved?.jobs ?? 0), bytes: load.bytes + (reserved?.bytes ?? 0) }
     const { maxQueueSize, maxQueueBytes } = this.#settings
-    if (load.jobs + jobs > maxQueueSize) return `${load.jobs} jobs that never started, at most ${maxQueueSize} (maxQueueSize)`
-    if (load.bytes + bytes > maxQueueBytes) return `${load.bytes} bytes of payload, at most ${maxQueueBytes} (maxQueueBytes)`
+    if (here.jobs + jobs > maxQueueSize) return `${here.jobs} jobs that never started, at most ${maxQueueSize} (maxQueueSize)`
+    if (here.bytes + bytes > maxQueueBytes) return `${here.bytes} bytes of payload, at most ${maxQueueBytes} (maxQueueBytes)`
     return undefined
   }
 

@@ -32,6 +32,8 @@ export class Control {
   readonly #changes: Changes
   /** Set by the routes when there is one: `/jobs/` and `/status`, around the id. */
   statusPath: readonly [before: string, after: string] | undefined
+  /** Set where jobs are written as their response goes out: cancels one that is not written yet, and answers whether it was. */
+  cancelUnwritten: ((id: string, detail: string | undefined) => Promise<boolean>) | undefined
 
   constructor (backend: Backend, dispatch: Dispatch, observer: Observer, changes: Changes) {
     this.backend = backend
@@ -61,6 +63,7 @@ export class Control {
   /** `reason` is a text for the log and for the signal's reason; the status says `user`. */
   async cancel (id: string, reason?: string): Promise<CancelAnswer> {
     if (reason !== undefined) check.must('cancel(id, reason)', check.name, reason)
+    if (await this.cancelUnwritten?.(id, reason) === true) return 'cancelled'
     const record = await this.get(id)
     if (record === undefined) return undefined
     const answer = await this.backend.cancel(id, 'user', reason ?? 'the job was cancelled')

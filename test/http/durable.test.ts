@@ -411,6 +411,37 @@ t.test('add and addBulk reject when the store fails, and Prefer answers 503', as
   t.strictSame(p.ran, ['a'])
 })
 
+t.test('a job that is not written yet can be cancelled, and one that is being written too', async (t) => {
+  const answers: unknown[] = []
+  let job!: JobHandle
+  const p = await place(t, ({ app }) => {
+    app.get('/', async (_request, reply) => {
+      job = reply.background('a')
+      reply.background('b')
+      answers.push(await app.background.cancel(job.id), await app.background.cancel(job.id))
+      return 'ok'
+    })
+    app.get('/later', async (_request, reply) => {
+      job = reply.background('c')
+      return 'ok'
+    })
+  })
+  const { background } = p.made.app
+  t.equal((await p.made.ask('/')).status, 200)
+  await t.rejects(job.accepted, { code: 'FST_BG_JOB_CANCELLED' })
+  const release = p.backend.hold()
+  const asking = p.made.ask('/later')
+  await until(() => p.backend.calls.includes('enqueue pending c'))
+  const cancelling = background.cancel(job.id)
+  release()
+  answers.push(await cancelling)
+  await asking
+  await idle(p)
+  t.strictSame(answers, ['cancelled', undefined, 'cancelled'])
+  t.strictSame(p.ran, ['b'])
+  t.equal((await p.health()).totals.cancelled, 2)
+})
+
 t.test('finished() of a job whose response is open would wait for itself', async (t) => {
   const codes: unknown[] = []
   const p = await place(t, ({ app }) => {

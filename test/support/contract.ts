@@ -846,6 +846,15 @@ promise('a list after an id that was forgotten goes on from its place', async (t
   t.strictSame((await bench.backend.list({ limit: 9, after: ids[1] })).map(({ id }) => id), [ids[2]])
 })
 
+promise('many jobs in one call keep their order, and are counted', async (t, bench) => {
+  const ids = await bench.enqueue(...Array.from({ length: 300 }, (_, i) => ({ payload: i })))
+  t.strictSame((await bench.backend.list({ limit: 1_000 })).map(({ id }) => id), ids)
+  t.equal((await bench.backend.counts()).default?.waiting, 300)
+  t.equal(bench.backend.load('default').jobs, 300)
+  bench.backend.want('default', 2)
+  t.strictSame([(await bench.take()).payload, (await bench.take()).payload], [0, 1])
+})
+
 promise('jobs are enqueued all or none', async (t, bench) => {
   const jobs = [bench.job(), bench.job({ queue: 'no such queue' })]
   await t.rejects(async () => { await bench.backend.enqueue(jobs, false) })

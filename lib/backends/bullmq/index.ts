@@ -129,7 +129,9 @@ class Bullmq implements Backend {
     const parts = new Map<BullmqQueue, NewJob[]>()
     for (const job of jobs) {
       const queue = this.#queue(job.queue)
-      parts.set(queue, [...parts.get(queue) ?? [], job])
+      const part = parts.get(queue)
+      if (part === undefined) parts.set(queue, [job])
+      else part.push(job)
     }
     // A call to several queues is several calls to the store: nothing may start before all of them were answered.
     const held = staged || parts.size > 1

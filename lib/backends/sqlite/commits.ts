@@ -29,6 +29,8 @@ export interface CommitParts {
 
 /** Writes in one transaction. */
 const BATCH = 200
+/** Ms after which a transaction takes no further write: the event loop stands still meanwhile. */
+const SLICE = 5
 /** Ms after which a file that is locked all the time counts as a failure. */
 const PATIENCE = 5_000
 /** Ms before the next try of a failing store: the first, and the longest. */
@@ -97,13 +99,17 @@ export class Commits {
   }
 
   #transact (batch: readonly Write[]): void {
-    const { exec, begin, ride, committed } = this.#parts
+    const { clock, exec, begin, ride, committed } = this.#parts
     exec('BEGIN IMMEDIATE')
     const answers: unknown[] = []
     let tx: Transaction
     try {
       tx = begin()
-      for (const write of batch) answers.push(write.act(tx))
+      const latest = clock.monotonic() + SLICE
+      for (const write of batch) {
+        answers.push(write.act(tx))
+        if (clock.monotonic() > latest) break
+      }
       ride(tx)
       tx.sumUp()
       exec('COMMIT')
@@ -113,7 +119,9 @@ export class Commits {
       } catch { /* some failures have rolled back already */ }
       throw error
     }
-    for (const [at, write] of batch.entries()) write.resolve(answers[at] as never)
+    const done = batch.slice(0, answers.length)
+    for (const [at, write] of done.entries()) write.resolve(answers[at] as never)
+    this.#queue.unshift(...batch.slice(done.length))
     committed(tx)
   }
 
