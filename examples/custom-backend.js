@@ -47,8 +47,9 @@ export function journal ({ path, clock }) {
     async enqueue (jobs, staged) {
       const copies = jobs.map(({ id, name, queue, payload, bytes, createdAt, requestId, policy, order }) =>
         ({ id, name, queue, payload, bytes, createdAt, requestId, policy, order, local: undefined }))
-      await inner.enqueue(copies, staged) // throws before anything has changed
-      write(copies.map((job) => ({ job })))
+      const duplicates = await inner.enqueue(copies, staged) // throws before anything has changed
+      write(copies.filter(({ id }) => !duplicates?.has(id)).map((job) => ({ job })))
+      return duplicates
     }
   }
   // Everything else is the memory's own.

@@ -9,6 +9,7 @@
  * - nothing is delivered inside the caller's own `enqueue`: it comes in a later turn of the loop
  * - after `close` no timer or socket is left
  * - reads never show a state that was not reached; ids are never reused
+ * - of jobs with the same deduplication id, task and queue only one is kept while that one lives, or for its `ttl`
  * - what `enqueue` returned or resolved for is not lost beyond the backend's own promise (`durable`)
  * - a released job does not spin
  * - while a store is away, calls to it reject: none hangs; what was settled or released is stored when it comes back
@@ -34,6 +35,7 @@ export interface Capabilities {
   readonly priority: boolean
   /** Rate limits of queues. */
   readonly limiter: boolean
+  readonly deduplication: boolean
   /** Cancelled jobs can be read afterwards, within `retention`. */
   readonly cancelled: boolean
 }
@@ -108,6 +110,16 @@ export interface QueueCounts {
   oldestWaitingMs: number
 }
 
+/** Jobs that were not added, by id, since another one stands for their deduplication id. */
+export type Duplicates = ReadonlyMap<string, Duplicate>
+
+export interface Duplicate {
+  /** Of the job that stands for it. */
+  readonly id: string
+  /** What that one was told to be recognized by, as far as it is still known. */
+  readonly print: string | undefined
+}
+
 /** Jobs that never started, as far as this process knows. */
 export interface Load {
   jobs: number
@@ -147,8 +159,11 @@ export interface Backend {
   /** Ignored when the attempt does not own its job any more. */
   note (attempt: Attempt, note: Note): Awaitable<void>
 
-  /** All or none. `staged`: they wait in `pending` for `release`. */
-  enqueue (jobs: readonly NewJob[], staged: boolean): Awaitable<void>
+  /**
+   * All or none. `staged`: they wait in `pending` for `release`. A duplicate that is not staged releases the job that
+   * stands for it.
+   */
+  enqueue (jobs: readonly NewJob[], staged: boolean): Awaitable<Duplicates | void>
   /** Pending jobs may start; others are left as they are. */
   release (ids: readonly string[]): Awaitable<void>
   cancel (id: string, reason: CancelReason, detail: string): Awaitable<CancelAnswer>
@@ -205,5 +220,6 @@ export function assertPolicySupported (backend: Backend, policy: Policy, usual: 
   if (!Number.isNaN(policy.runAt)) assertSupported(backend, 'delay', 'runAt')
   if (policy.ttl > 0) assertSupported(backend, 'ttl', 'ttl')
   if (policy.priority !== 0) assertSupported(backend, 'priority', 'priority')
+  if (policy.deduplication !== undefined) assertSupported(backend, 'deduplication', 'deduplication')
   if (policy.callerContext) assertSupported(backend, 'inline', 'callerContext')
 }

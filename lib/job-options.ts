@@ -1,5 +1,6 @@
 /** Options of a job: documented, checked, and resolved. The nearest wins: per call, then `define`, then `defaults`. */
 import * as check from './check.ts'
+import { peek } from './describe.ts'
 import { errors } from './errors.ts'
 import type { Backoff, BackoffFunction, BackoffPolicy, Policy, RetryIf, When } from './job.ts'
 
@@ -31,6 +32,18 @@ export interface JobOptions {
   onAbort?: 'run' | 'drop' | undefined
   /** Run in the `AsyncLocalStorage` context of the call, instead of an empty one. @default false */
   callerContext?: boolean | undefined
+  /** No second job of this id, for the same task and queue: who adds one gets the handle of the first. On a durable backend not with `reply.background`. */
+  deduplication?: Deduplication | undefined
+}
+
+export interface Deduplication {
+  /** 1 to 128 characters. */
+  id: string
+  /**
+   * Ms from the making of the first, whether it lives or has ended; a cancel lets the id go. Each id takes about 200
+   * bytes meanwhile. @default while the first lives
+   */
+  ttl?: number | undefined
 }
 
 const DEFAULT_BACKOFF = { type: 'exponential', delay: 1_000, maxDelay: 60_000, jitter: 0.5 } as const
@@ -47,7 +60,8 @@ export const TASK_DEFAULTS: Policy = Object.freeze({
   queue: 'default',
   when: 'handled',
   onAbort: 'run',
-  callerContext: false
+  callerContext: false,
+  deduplication: undefined
 })
 export const INLINE_DEFAULTS: Policy = Object.freeze({ ...TASK_DEFAULTS, attempts: 1 })
 
@@ -68,7 +82,14 @@ export const JOB_CHECKS: check.Checks = {
   queue: check.name,
   when: check.either(check.oneOf('handled', 'success', 'error', 'always'), check.func),
   onAbort: check.oneOf('run', 'drop'),
-  callerContext: check.boolean
+  callerContext: check.boolean,
+  deduplication: identified({ ttl: check.positiveDuration })
+}
+
+/** An option that is an object with an `id`. */
+function identified (more: check.Checks): check.Check {
+  const checked = check.group({ id: check.name, ...more })
+  return (value) => checked(value) ?? (peek(value, 'id') === undefined ? 'an object with an id' : undefined)
 }
 
 /**
@@ -99,7 +120,7 @@ function withPriority (base: Policy, priority: number): Policy {
 
 /** The same for options that were checked already. */
 export function layPolicy (where: string, base: Policy, given: JobOptions): Policy {
-  const { backoff, runAt, ...plain } = given
+  const { backoff, runAt, deduplication, ...plain } = given
   if (runAt !== undefined && given.delay !== undefined) {
     throw new errors.BadOption(`${where}.runAt`, 'either delay or runAt', 'both')
   }
@@ -108,6 +129,7 @@ export function layPolicy (where: string, base: Policy, given: JobOptions): Poli
     // A nearer `delay` replaces a farther `runAt`, and the other way round.
     ...(runAt !== undefined ? { runAt: check.toEpoch(runAt), delay: 0 } : given.delay !== undefined ? { runAt: NaN } : undefined),
     ...(backoff !== undefined ? { backoff: resolveBackoff(backoff) } : undefined),
+    ...(deduplication !== undefined ? { deduplication: { id: deduplication.id, ttl: deduplication.ttl ?? 0 } } : undefined),
     ...plain
   } as Policy)
 }

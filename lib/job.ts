@@ -63,6 +63,15 @@ export interface ResponseOutcome {
  */
 export type When = 'handled' | 'success' | 'error' | 'always' | ((outcome: ResponseOutcome) => boolean)
 
+/** By which id a job is told from others of its task and queue. */
+export interface DeduplicationPolicy {
+  readonly id: string
+  /** Ms; 0: while the job lives. */
+  readonly ttl: number
+  /** Of a client's key: a digest of what it came with. Such an id is let go when its job is forgotten. */
+  readonly print?: string
+}
+
 /** Job options with every value in its place; see `JobOptions` for their meaning. Shared by jobs, never changed. */
 export interface Policy {
   readonly attempts: number
@@ -78,6 +87,7 @@ export interface Policy {
   readonly when: When
   readonly onAbort: 'run' | 'drop'
   readonly callerContext: boolean
+  readonly deduplication: DeduplicationPolicy | undefined
 }
 
 export interface Backoff {

@@ -125,7 +125,7 @@ const plugin: FastifyPluginAsync<BackgroundTasksOptions> = async function backgr
     }
   })
   const waits = new Waits(control)
-  const parts = { intake, backends, gate, door, control, waits, maxWait: settings.maxWait }
+  const parts = { intake, backends, gate, door, control, waits, maxWait: settings.maxWait, keyAge: settings.retention.completed.age }
   app.decorateReply('background', createStage(parts) as StageJob)
   app.decorateReply('accepted', createAccepted(parts) as unknown as AcceptJob<FastifyReply>)
 

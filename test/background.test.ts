@@ -72,7 +72,7 @@ t.test('calls that are refused', async (t) => {
     ['a payload whose characters take more bytes', ['task', '€'.repeat(200)], 'FST_BG_PAYLOAD_TOO_LARGE', /got 602/],
     ['a misspelt option', ['task', null, { dealy: 5 }], 'FST_BG_UNKNOWN_OPTION', /unknown option "dealy"; known here: .*delay/],
     ['an option of define alone', ['task', null, { schema: {} }], 'FST_BG_UNKNOWN_OPTION', /"schema"/],
-    ['deduplication, not built yet', ['task', null, { deduplication: { id: 'a' } }], 'FST_BG_UNKNOWN_OPTION', /"deduplication"/],
+    ['deduplication without an id', ['task', null, { deduplication: { ttl: 5 } }], 'FST_BG_BAD_OPTION', /deduplication: expected an object with an id/],
     ['a group, not built yet', ['task', null, { group: { id: 'a' } }], 'FST_BG_UNKNOWN_OPTION', /"group"/],
     ['options that are no object', ['task', null, 5], 'FST_BG_BAD_OPTION', /expected an object of options, got 5/],
     ['null as options', ['task', {}, null], 'FST_BG_BAD_OPTION', /expected an object of options, got null/],

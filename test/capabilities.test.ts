@@ -1,4 +1,7 @@
+import { readFileSync } from 'node:fs'
 import { test } from 'tap'
+import { bullmq } from '../lib/backends/bullmq/index.ts'
+import { sqlite } from '../lib/backends/sqlite/index.ts'
 import { memory, type Backend, type Capabilities } from '../lib/index.ts'
 import { TestClock } from './support/clock.ts'
 import { setup } from './support/harness.ts'
@@ -16,7 +19,7 @@ function without (capability: keyof Capabilities): Backend {
 }
 
 const asked = [
-  ['delay', { delay: 5 }], ['delay', { runAt: 0 }], ['ttl', { ttl: 5 }], ['priority', { priority: -1 }]
+  ['deduplication', { deduplication: { id: 'a' } }], ['delay', { delay: 5 }], ['delay', { runAt: 0 }], ['ttl', { ttl: 5 }], ['priority', { priority: -1 }]
 ] as const
 
 for (const [capability, options] of asked) {
@@ -42,4 +45,16 @@ test('functions live in memory where the backend cannot keep them', async (t) =>
   const { app, background } = await setup(t, { backend: without('inline') })
   await app.ready()
   t.equal(await (await background.add(() => 'ran')).finished(), 'ran')
+})
+
+test('the table in the README says what each backend can', (t) => {
+  const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8')
+  const rows = readme.slice(readme.indexOf('## What backends can')).split('\n').filter((line) => line.startsWith('| `'))
+  const backends = [memory(), sqlite({ path: 'jobs.db' }), bullmq({ connection: 'redis://localhost' })]
+  for (const capability of Object.keys(memory().capabilities) as Array<keyof Capabilities>) {
+    const row = rows.find((line) => line.split('|')[1]?.includes(`\`${capability}\``))
+    const said = row?.split('|').slice(2, 5).map((cell) => /^ (yes|no)\b/.exec(cell)?.[1])
+    t.strictSame(said, backends.map(({ capabilities }) => capabilities[capability] ? 'yes' : 'no'), capability)
+  }
+  t.end()
 })

@@ -27,7 +27,7 @@ t.test('wrong definitions', async (t) => {
     ['a worker by a relative path', ['task', { worker: './resize.js' }], 'FST_BG_BAD_OPTION', /worker: expected .*"\.\/resize\.js"/],
     ['a worker on another host', ['task', { worker: new URL('https://example.org/x.js') }], 'FST_BG_BAD_OPTION', /worker: expected a file: URL/],
     ['a worker that is a function', ['task', { worker: nothing }], 'FST_BG_BAD_OPTION', /worker: expected .*a function/],
-    ['deduplication, not built yet', ['task', { deduplication: { id: 'a' } }, nothing], 'FST_BG_UNKNOWN_OPTION', /"deduplication"/],
+    ['deduplication without an id', ['task', { deduplication: { ttl: 5 } }, nothing], 'FST_BG_BAD_OPTION', /deduplication: expected an object with an id/],
     ['a group, not built yet', ['task', { group: { id: 'a' } }, nothing], 'FST_BG_UNKNOWN_OPTION', /"group"/],
     ['attempts out of range', ['task', { attempts: 0 }, nothing], 'FST_BG_BAD_OPTION', /attempts: expected an integer from 1 to 1000, got 0/],
     ['a timeout that is no number', ['task', { timeout: '30s' }, nothing], 'FST_BG_BAD_OPTION', /timeout: expected a number of ms.*"30s" \(string\)/],

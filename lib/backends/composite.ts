@@ -3,7 +3,7 @@
  * any queue, and share its slots.
  */
 import type {
-  Awaitable, Backend, Backends, BackendSettings, CancelAnswer, Change, JobQuery, Load, Note, QueueCounts, Sink
+  Awaitable, Backend, Backends, BackendSettings, CancelAnswer, Change, Duplicate, Duplicates, JobQuery, Load, Note, QueueCounts, Sink
 } from '../backend.ts'
 import type { Clock } from '../clock.ts'
 import { errors } from '../errors.ts'
@@ -33,7 +33,7 @@ export function combine (main: Backend | undefined, byQueue: ReadonlyMap<string,
 class Composite implements Backend {
   readonly name: string
   readonly durable: boolean
-  readonly capabilities = { inline: true, delay: true, ttl: true, priority: true, limiter: true, cancelled: true }
+  readonly capabilities = { inline: true, delay: true, ttl: true, priority: true, limiter: true, deduplication: true, cancelled: true }
   readonly clock?: Clock
   /** The one that keeps functions first: it answers at once. */
   readonly #members: readonly Backend[]
@@ -84,7 +84,7 @@ class Composite implements Backend {
     return this.#ownerOf(attempt).note(attempt, note)
   }
 
-  enqueue (jobs: readonly NewJob[], staged: boolean): Awaitable<void> {
+  enqueue (jobs: readonly NewJob[], staged: boolean): Awaitable<Duplicates | void> {
     const parts = new Map<Backend, NewJob[]>()
     for (const job of jobs) {
       const backend = this.#of(job.queue, job.local?.run !== undefined)
@@ -97,12 +97,13 @@ class Composite implements Backend {
   }
 
   /** All or none: nothing may start before everybody has what is theirs. */
-  async #enqueueAll (parts: ReadonlyMap<Backend, readonly NewJob[]>, staged: boolean): Promise<void> {
+  async #enqueueAll (parts: ReadonlyMap<Backend, readonly NewJob[]>, staged: boolean): Promise<Duplicates> {
+    const duplicates = new Map<string, Duplicate>()
     const done: Array<[Backend, string[]]> = []
     try {
       for (const [backend, jobs] of parts) {
-        await backend.enqueue(jobs, true)
-        done.push([backend, jobs.map(({ id }) => id)])
+        for (const [id, other] of await backend.enqueue(jobs, true) ?? []) duplicates.set(id, other)
+        done.push([backend, jobs.map(({ id }) => id).filter((id) => !duplicates.has(id))])
       }
     } catch (error) {
       for (const [backend, ids] of done) {
@@ -111,7 +112,10 @@ class Composite implements Backend {
       }
       throw error
     }
-    if (!staged) for (const [backend, ids] of done) await backend.release(ids)
+    if (staged) return duplicates
+    for (const [backend, ids] of done) await backend.release(ids)
+    await this.release([...duplicates.values()].map(({ id }) => id))
+    return duplicates
   }
 
   async release (ids: readonly string[]): Promise<void> {

@@ -14,13 +14,14 @@ import { errors } from '../errors.ts'
 import type { CancelReason, NewJob } from '../job.ts'
 import type { Intake } from '../jobs/add.ts'
 import type { Acceptance } from '../jobs/handle.ts'
+import type { MadeJob } from '../jobs/made.ts'
 import type { Observer } from '../observe.ts'
 import { cancelPending, type Gate } from './gate.ts'
 import { accepts, refusal, type ResponseEnd } from './when.ts'
 
 /** A job on its way into a store. */
 class StagedJob implements Acceptance {
-  readonly job: NewJob
+  readonly job: MadeJob
   readonly accepted: Promise<void>
   resolve!: () => void
   reject!: (error: unknown) => void
@@ -29,7 +30,7 @@ class StagedJob implements Acceptance {
   /** Resolves to whether the store has the job; nothing before the write begins. */
   written: Promise<boolean> | undefined
 
-  constructor (job: NewJob) {
+  constructor (job: MadeJob) {
     this.job = job
     this.accepted = new Promise((resolve, reject) => { this.resolve = resolve; this.reject = reject })
     this.accepted.catch(() => {}) // most callers never look
@@ -66,7 +67,7 @@ export class DurableDoor {
     this.#parts = parts
   }
 
-  stage (reply: FastifyReply, job: NewJob): Acceptance {
+  stage (reply: FastifyReply, job: MadeJob): Acceptance {
     const staging = this.#stagings.get(reply) ?? this.#begin(reply)
     const staged = new StagedJob(job)
     this.#unstored.set(job.id, { staging, staged })
@@ -74,6 +75,17 @@ export class DurableDoor {
     staging.sent ||= reply.sent || reply.raw.headersSent || this.#parts.gate.hasLeft(reply)
     if (staging.sent) void this.#write([staged], true, false)
     return staged
+  }
+
+  /** The job is written already, as pending, and starts when the response is over. */
+  hold (reply: FastifyReply, job: NewJob): void {
+    const { gate, observer } = this.#parts
+    gate.share(job)
+    gate.whenOver(reply, (end) => {
+      const reason = refusal(job, accepts(job, end, observer), end.aborted)
+      const isShared = gate.unshare(job)
+      if (reason === undefined || !isShared) this.#follow(job, Promise.resolve(true), reason)
+    })
   }
 
   /**

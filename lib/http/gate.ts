@@ -61,6 +61,8 @@ export class Gate {
   readonly #deadlines: Deadlines<Hold>
   /** Holds that got over in this turn. */
   #over: Hold[] = []
+  /** How many responses that are not over hold a job, where it stands for duplicates. */
+  readonly #shares = new Map<string, number>()
 
   constructor (backend: Backend, clock: Clock, observer: Observer, maxHold: number) {
     this.#backend = backend
@@ -82,6 +84,7 @@ export class Gate {
   /** The job, already pending in the backend, starts when the reply's response is over. */
   stage (reply: FastifyReply, job: NewJob): void {
     const hold = this.#holdOf(reply)
+    this.share(job)
     hold.staged.push(job)
     if (hold.state === 'over') this.#soon(hold)
     else if (!hold.watched) this.#watch(hold, reply)
@@ -93,6 +96,20 @@ export class Gate {
     hold.listeners.push(listener)
     if (hold.state === 'over') this.#soon(hold)
     else if (!hold.watched) this.#watch(hold, reply)
+  }
+
+  /** A job that others are told of instead of their own may be held by several responses: the last that refuses it cancels it. */
+  share (job: NewJob): void {
+    if (job.policy.deduplication !== undefined) this.#shares.set(job.id, (this.#shares.get(job.id) ?? 0) + 1)
+  }
+
+  /** One of the responses is over. Answers whether another one still holds the job. */
+  unshare (job: NewJob): boolean {
+    if (job.policy.deduplication === undefined) return false
+    const others = (this.#shares.get(job.id) ?? 1) - 1
+    if (others > 0) this.#shares.set(job.id, others)
+    else this.#shares.delete(job.id)
+    return others > 0
   }
 
   /** The reply as it would end if nothing more came. */
@@ -189,8 +206,9 @@ export class Gate {
       hold.listeners = []
       for (const job of staged) {
         const reason = refusal(job, accepts(job, end, this.#observer), end.aborted)
+        const isShared = this.unshare(job) || (job.policy.deduplication !== undefined && released.includes(job.id))
         if (reason === undefined) released.push(job.id)
-        else this.#observer.guard('cancel a job', () => cancelPending(this.#backend, job, reason, this.#observer))
+        else if (!isShared) this.#observer.guard('cancel a job', () => cancelPending(this.#backend, job, reason, this.#observer))
       }
       for (const listener of listeners) listener(end)
     }

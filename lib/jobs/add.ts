@@ -1,7 +1,7 @@
 /** All that happens before a job exists: every refusal is thrown here, and nothing has changed then. */
 import { AsyncResource } from 'node:async_hooks'
 import type { FastifyInstance } from 'fastify'
-import { assertPolicySupported, type Awaitable, type Backends, type Load } from '../backend.ts'
+import { assertPolicySupported, type Awaitable, type Backends, type Duplicates, type Load } from '../backend.ts'
 import * as check from '../check.ts'
 import type { Clock } from '../clock.ts'
 import { describe, peek } from '../describe.ts'
@@ -100,9 +100,10 @@ export class Intake {
    * Hands jobs to their backends, all or none. `told`: whoever asked hears when it fails.
    * @throws FST_BG_STORE_UNAVAILABLE
    */
-  store (jobs: readonly NewJob[], staged: boolean, told = true): Awaitable<void> {
+  store (jobs: readonly MadeJob[], staged: boolean, told = true): Awaitable<Duplicates | void> {
     const stored = this.#backends.all.enqueue(jobs, staged)
-    return stored instanceof Promise ? stored.catch((error: unknown) => this.#unstored(jobs, error, told)) : undefined
+    if (stored instanceof Promise) return stored.then((duplicates) => standIn(jobs, duplicates), (error: unknown) => this.#unstored(jobs, error, told))
+    return standIn(jobs, stored)
   }
 
   /** Whether a queue is full, or refused a job in the last minute. */
@@ -153,6 +154,16 @@ export class Intake {
     this.#observer.refused(queue, task, jobs, full)
     throw Object.assign(new errors.QueueFull(queue, full), { headers: { 'retry-after': '1' } })
   }
+}
+
+/** Duplicates go on as the jobs that stand for them. */
+export function standIn (jobs: readonly MadeJob[], duplicates: Duplicates | void): Duplicates | undefined {
+  if (duplicates === undefined || duplicates.size === 0) return undefined
+  for (const job of jobs) {
+    const other = duplicates.get(job.id)
+    if (other !== undefined) job.standFor(other.id)
+  }
+  return duplicates
 }
 
 /** A function's name is made by its language or by anybody; it goes where names of tasks go. */

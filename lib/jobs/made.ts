@@ -15,7 +15,7 @@ export class MadeJob implements NewJob {
   readonly payload: Json
   readonly bytes: number
   readonly requestId: string | null
-  readonly policy: Policy
+  policy: Policy
   local: Local | undefined
   #made = 0
   order = 0
@@ -35,6 +35,11 @@ export class MadeJob implements NewJob {
   get queue (): string { return this.policy.queue }
 
   get id (): string { return (this.#id ??= ids.text(this.order, Math.floor(this.createdAt))) }
+
+  /** It was not added: another job is in its place, and who asks for this one means that one. */
+  standFor (id: string): void {
+    this.#id = id
+  }
 
   /** `now`: ms of the wall clock. */
   admit (now: number): void {

@@ -1,5 +1,5 @@
 /** What both backends for tests have: memory on a clock of their own, which writes down what jobs go through. */
-import type { Backend, BackendSettings, Sink } from '../backend.ts'
+import type { Backend, BackendSettings, Duplicates, Sink } from '../backend.ts'
 import { Memory } from '../backends/memory/index.ts'
 import * as check from '../check.ts'
 import { errors } from '../errors.ts'
@@ -76,9 +76,10 @@ export abstract class Recorder extends Memory {
     this.watch(({ id, state }) => { this.#note(id, state) })
   }
 
-  override enqueue (jobs: readonly NewJob[], staged: boolean): void {
-    super.enqueue(jobs, staged)
-    if (staged) for (const { id } of jobs) this.#note(id, 'pending')
+  override enqueue (jobs: readonly NewJob[], staged: boolean): Duplicates | undefined {
+    const duplicates = super.enqueue(jobs, staged)
+    if (staged) for (const { id } of jobs) if (duplicates?.has(id) !== true) this.#note(id, 'pending')
+    return duplicates
   }
 
   override settle (attempt: Attempt, outcome: Outcome): void {

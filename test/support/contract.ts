@@ -13,6 +13,7 @@ import { createIds } from '../../lib/id.ts'
 import { MOVES, isFinal, type Attempt, type JobRecord, type Local, type Policy, type JobState, type NewJob, type Outcome } from '../../lib/job.ts'
 import { TASK_DEFAULTS } from '../../lib/job-options.ts'
 import { TestClock } from './clock.ts'
+import { deduplicationContract } from './contract/deduplication.ts'
 import { startWatch } from './leaks.ts'
 
 export interface BackendUnderTest {
@@ -222,6 +223,7 @@ export function backendContract (name: string, { create, rest = 100, gaps = {}, 
   })
 }
 
+export type Promises = (title: string, run: Case['run'], more?: Pick<Case, 'needs' | 'retention'>) => void
 const cases: Case[] = []
 function promise (title: string, run: Case['run'], more: Pick<Case, 'needs' | 'retention'> = {}): void {
   cases.push({ title, run, ...more })
@@ -907,3 +909,7 @@ promise('a verdict that comes after close leaves no timer', async (t, bench) => 
   await bench.pass(500)
   t.equal(bench.delivered.length, 1)
 })
+
+// Features that a backend may lack as a whole
+
+deduplicationContract(promise)

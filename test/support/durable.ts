@@ -1,5 +1,5 @@
 /** A durable backend for tests: it keeps its jobs like memory, answers later, and fails or waits as a test says. */
-import type { Awaitable, Backend, BackendSettings, CancelAnswer, Capabilities, Change, JobQuery, Load, Note, QueueCounts, Sink } from '../../lib/backend.ts'
+import type { Awaitable, Backend, BackendSettings, CancelAnswer, Capabilities, Change, Duplicates, JobQuery, Load, Note, QueueCounts, Sink } from '../../lib/backend.ts'
 import { memory, type Clock } from '../../lib/index.ts'
 import type { Attempt, CancelReason, JobRecord, NewJob, Outcome } from '../../lib/job.ts'
 import { deferred, type Deferred } from './harness.ts'
@@ -7,7 +7,7 @@ import { deferred, type Deferred } from './harness.ts'
 export class DurableBackend implements Backend {
   readonly name: string
   readonly durable = true
-  readonly capabilities: Capabilities = { inline: false, delay: true, ttl: true, priority: true, limiter: true, cancelled: true }
+  readonly capabilities: Capabilities = { inline: false, delay: true, ttl: true, priority: true, limiter: true, deduplication: true, cancelled: true }
   readonly clock?: Clock
   /** What was called, in order: `enqueue pending a, b`, `release a`, `cancel a response`, `settle a completed`, `close`. */
   readonly calls: string[] = []
@@ -45,12 +45,13 @@ export class DurableBackend implements Backend {
 
   async note (attempt: Attempt, note: Note): Promise<void> { await this.#inner.note(attempt, note) }
 
-  async enqueue (jobs: readonly NewJob[], staged: boolean): Promise<void> {
+  async enqueue (jobs: readonly NewJob[], staged: boolean): Promise<Duplicates | void> {
     for (const { id, name } of jobs) this.#names.set(id, name)
     this.calls.push(`enqueue${staged ? ' pending' : ''} ${jobs.map(({ name }) => name).join(', ')}`)
     await this.#write()
-    await this.#inner.enqueue(jobs, staged)
+    const duplicates = await this.#inner.enqueue(jobs, staged)
     this.calls.push('stored')
+    return duplicates
   }
 
   async release (ids: readonly string[]): Promise<void> {

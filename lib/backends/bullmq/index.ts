@@ -3,11 +3,12 @@
  * worker dies runs again. BullMQ does what it has (locks, stalled jobs, delays, priorities, rate limits); what it has
  * not is done here or above: timeouts of attempts, cancelling in another process, dead letters, pending jobs.
  */
-import type { Backend, BackendSettings, CancelAnswer, Change, JobQuery, Load, Note, QueueCounts, QueueSettings, Sink } from '../../backend.ts'
+import type { Backend, BackendSettings, CancelAnswer, Change, Duplicates, JobQuery, Load, Note, QueueCounts, QueueSettings, Sink } from '../../backend.ts'
 import { systemClock, type Timer } from '../../clock.ts'
 import { errors } from '../../errors.ts'
 import type { Attempt, CancelReason, JobRecord, NewJob, Outcome } from '../../job.ts'
 import { TASK_DEFAULTS } from '../../job-options.ts'
+import { Adding } from './adding.ts'
 import type { StoredAttempt } from './attempt.ts'
 import { Coder } from './codec.ts'
 import { Connections } from './connections.ts'
@@ -17,7 +18,6 @@ import { BullmqQueue } from './queue.ts'
 import { isRefusal, Reach } from './reach.ts'
 import { Reader } from './reader.ts'
 import { DeadLetterRoom } from './retention.ts'
-import { delayAfterHold } from './stored.ts'
 
 export type { BullmqOptions } from './options.ts'
 export type { Codec } from './codec.ts'
@@ -48,15 +48,14 @@ interface Started {
 class Bullmq implements Backend {
   readonly name = 'bullmq'
   readonly durable = true
-  readonly capabilities = { inline: false, delay: true, ttl: true, priority: true, limiter: true, cancelled: false }
+  readonly capabilities = { inline: false, delay: true, ttl: true, priority: true, limiter: true, deduplication: true, cancelled: false }
   readonly #settings: BullmqSettings
   readonly #coder: Coder
   readonly #clock = systemClock
   readonly #reach: Reach
   readonly #queues = new Map<string, BullmqQueue>()
   readonly #deadLetters = new Map<BullmqQueue, DeadLetterRoom>()
-  /** Added by this process for responses that are not over. */
-  readonly #staged = new Map<string, NewJob>()
+  readonly #adding: Adding
   /** Retries of dead letters that were asked for one after the other. */
   readonly #spaced = new Set<Timer>()
   #started: Started | undefined
@@ -67,6 +66,7 @@ class Bullmq implements Backend {
   constructor (settings: BullmqSettings) {
     this.#settings = settings
     this.#coder = new Coder(settings.codec)
+    this.#adding = new Adding((name) => this.#queue(name), () => this.#up.settings.maxHold + HOLD_MARGIN, this.#clock)
     const steer = (): void => { for (const queue of this.#queues.values()) queue.steer() }
     this.#reach = new Reach({
       clock: this.#clock,
@@ -98,7 +98,7 @@ class Bullmq implements Backend {
       sink,
       settings,
       connections,
-      events: new Events(this.#clock, connections, stores, (id) => this.#staged.has(id)),
+      events: new Events(this.#clock, connections, stores, (id) => this.#adding.isStaged(id)),
       reader: new Reader({ ...parts, completedAge: settings.retention.completed.age })
     }
     try {
@@ -123,41 +123,12 @@ class Bullmq implements Backend {
     return this.#queue(attempt.job.queue).note(attempt as StoredAttempt, note)
   }
 
-  async enqueue (jobs: readonly NewJob[], staged: boolean): Promise<void> {
-    const [only] = jobs
-    if (only !== undefined && jobs.length === 1 && !staged) return this.#queue(only.queue).enqueue(jobs, 0)
-    const parts = new Map<BullmqQueue, NewJob[]>()
-    for (const job of jobs) {
-      const queue = this.#queue(job.queue)
-      const part = parts.get(queue)
-      if (part === undefined) parts.set(queue, [job])
-      else part.push(job)
-    }
-    // A call to several queues is several calls to the store: nothing may start before all of them were answered.
-    const held = staged || parts.size > 1
-    // Remembered before the store tells of them.
-    if (held) for (const job of jobs) this.#staged.set(job.id, job)
-    const done: NewJob[] = []
-    try {
-      for (const [queue, own] of parts) {
-        await queue.enqueue(own, held ? this.#hold : 0)
-        done.push(...own)
-      }
-    } catch (error) {
-      for (const { id } of jobs) this.#staged.delete(id)
-      for (const { id, queue } of done) this.#queue(queue).takeBack(id)
-      throw error
-    }
-    if (held && !staged) await this.release(jobs.map(({ id }) => id))
+  enqueue (jobs: readonly NewJob[], staged: boolean): Promise<Duplicates> {
+    return this.#adding.enqueue(jobs, staged)
   }
 
-  async release (ids: readonly string[]): Promise<void> {
-    await Promise.all(ids.map(async (id) => {
-      const job = this.#staged.get(id)
-      if (job === undefined) return
-      this.#staged.delete(id)
-      await this.#queue(job.queue).release(id, delayAfterHold(job, this.#hold, this.#clock.now()))
-    }))
+  release (ids: readonly string[]): Promise<void> {
+    return this.#adding.release(ids)
   }
 
   async cancel (id: string, _reason: CancelReason, detail: string): Promise<CancelAnswer> {
@@ -173,7 +144,7 @@ class Bullmq implements Backend {
           return 'cancelling'
         }
         if (await queue.takeOut(id)) {
-          this.#staged.delete(id)
+          this.#adding.forget(id)
           await this.#up.events.tellCancelled(queue.store, id)
           return 'cancelled'
         } // it has just started: look again
@@ -244,8 +215,6 @@ class Bullmq implements Backend {
     if (this.#started === undefined) throw new errors.NotReady('a backend that is not started')
     return this.#started
   }
-
-  get #hold (): number { return this.#up.settings.maxHold + HOLD_MARGIN }
 
   #queue (name: string): BullmqQueue {
     const queue = this.#queues.get(name)

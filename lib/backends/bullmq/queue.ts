@@ -6,7 +6,7 @@
  * The worker is open while something was ever wanted, paused while nothing is or while the store is away.
  */
 import type { Job } from 'bullmq'
-import type { Note, QueueCounts, QueueSettings, Sink } from '../../backend.ts'
+import type { Duplicates, Note, QueueCounts, QueueSettings, Sink } from '../../backend.ts'
 import type { Clock } from '../../clock.ts'
 import { errors, LONGEST_MS } from '../../errors.ts'
 import type { CancelReason, Failure, NewJob, Outcome, Policy } from '../../job.ts'
@@ -15,6 +15,7 @@ import { StoredAttempt } from './attempt.ts'
 import type { Coder } from './codec.ts'
 import type { Connections, StoreQueue, StoreWorker } from './connections.ts'
 import { countsOf, neverStarted } from './counts.ts'
+import { duplicatesOf, letGo } from './deduplication.ts'
 import { cancelledText } from './events.ts'
 import { WaitingRoom } from './load.ts'
 import { RECONNECT } from './options.ts'
@@ -36,6 +37,10 @@ export interface QueueParts {
   /** A job has become a dead letter. */
   readonly died: (queue: BullmqQueue) => void
 }
+
+type Added = Pick<Job, 'id'>
+
+const NONE: Duplicates = new Map()
 
 export class BullmqQueue {
   readonly name: string
@@ -89,15 +94,18 @@ export class BullmqQueue {
     }
   }
 
-  async enqueue (jobs: readonly NewJob[], hold: number): Promise<void> {
+  async enqueue (jobs: readonly NewJob[], hold: number): Promise<Duplicates> {
     const adds = jobs.map((job) => toAdd(job, hold, this.#parts.coder, this.#parts.policyOf(job.name)))
     const [first] = adds
     // Nobody waits for it any more and everybody was told that it failed.
     const takeBack = (): void => { for (const { id } of jobs) this.takeBack(id) }
-    await this.#parts.reach.bounded<unknown>(() => first !== undefined && adds.length === 1
+    const added = await this.#parts.reach.bounded<Added | Added[]>(() => first !== undefined && adds.length === 1
       ? this.store.add(first.name, first.data, first.opts)
       : this.store.addBulk(adds), takeBack)
-    for (const job of jobs) this.room.enter(1, job.bytes)
+    const unique = jobs.every(({ policy }) => policy.deduplication === undefined)
+    const duplicates: Duplicates = unique ? NONE : await this.#parts.reach.bounded(() => duplicatesOf(jobs, [added].flat(), this.store))
+    for (const { id, bytes } of jobs) if (!duplicates.has(id)) this.room.enter(1, bytes)
+    return duplicates
   }
 
   /** What was added although its caller was told that it was not. */
@@ -258,6 +266,7 @@ export class BullmqQueue {
   async #cancel (job: Job, token: string, reason: CancelReason): Promise<void> {
     const failedReason = cancelledText(reason)
     await this.#keep(() => this.#backend.moveToFailed(job, failedReason, true, token, false, { failedReason }))
+    await this.#keep(() => letGo(job, this.store))
   }
 
   async #delay (job: Job, token: string, now: number, delay: number, skipAttempt: boolean, fieldsToUpdate: object): Promise<void> {

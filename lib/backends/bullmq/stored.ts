@@ -8,6 +8,7 @@ import type { ErrorFacts } from '../../describe.ts'
 import { iso, startDelay, type FailedAttempt, type Failure, type JobRecord, type JobState, type NewJob, type OmittedResult, type Policy } from '../../job.ts'
 import { cloneJson, type Json } from '../../json.ts'
 import type { Coder } from './codec.ts'
+import { deduplicationOf } from './deduplication.ts'
 
 /** BullMQ starts the lowest number first and takes 1 to 2 097 151; ours start the highest first, from −1 000 000. */
 const MIDDLE = 1_048_576
@@ -39,6 +40,8 @@ interface Facts {
   delay?: number
   /** Added for a response: its delay is that of the hold, until somebody changes it. */
   held?: true
+  /** Of a client's key. */
+  print?: string
 }
 
 type Options = JobsOptions & { background?: Facts }
@@ -69,8 +72,9 @@ export function toAdd (job: NewJob, hold: number, coder: Coder, usual: Policy): 
   if (own !== undefined) facts.own = own
   if (asked > 0) facts.delay = asked
   if (hold > 0) facts.held = true
+  if (policy.deduplication?.print !== undefined) facts.print = policy.deduplication.print
   // Attempts and backoff are for workers of plain BullMQ, as near as BullMQ can.
-  const opts: Options = { jobId: job.id, timestamp: job.createdAt, priority: MIDDLE - policy.priority, attempts: policy.attempts, background: facts }
+  const opts: Options = { jobId: job.id, timestamp: job.createdAt, priority: MIDDLE - policy.priority, attempts: policy.attempts, background: facts, ...deduplicationOf(job) }
   if (typeof policy.backoff === 'object') opts.backoff = { type: policy.backoff.type, delay: policy.backoff.delay, jitter: policy.backoff.jitter }
   const delay = delayWith(job, hold)
   if (delay > 0) opts.delay = delay

@@ -1,5 +1,5 @@
 /** The backend in this process's memory: nothing to install, at most once per attempt, lost with the process. */
-import type { Backend, BackendSettings, CancelAnswer, Change, JobQuery, Load, Note, QueueCounts, Sink } from '../../backend.ts'
+import type { Backend, BackendSettings, CancelAnswer, Change, Duplicate, Duplicates, JobQuery, Load, Note, QueueCounts, Sink } from '../../backend.ts'
 import { systemClock, type Clock } from '../../clock.ts'
 import { errors } from '../../errors.ts'
 import { isFinal, type Attempt, type CancelReason, type JobRecord, type JobState, type NewJob, type Outcome } from '../../job.ts'
@@ -21,7 +21,7 @@ export function memory (options: MemoryOptions = {}): Backend {
 export class Memory implements Backend {
   readonly name: string = 'memory'
   readonly durable = false
-  readonly capabilities = { inline: true, delay: true, ttl: true, priority: true, limiter: true, cancelled: true }
+  readonly capabilities = { inline: true, delay: true, ttl: true, priority: true, limiter: true, deduplication: true, cancelled: true }
   readonly clock: Clock
   #sink: Sink | undefined
   #started: Lifecycle | undefined
@@ -46,15 +46,23 @@ export class Memory implements Backend {
     this.#jobs.stir(queue)
   }
 
-  enqueue (jobs: readonly NewJob[], staged: boolean): void {
+  enqueue (jobs: readonly NewJob[], staged: boolean): Duplicates | undefined {
     const now = this.clock.monotonic()
     for (const job of jobs) this.#jobs.queue(job.queue) // throws before anything has changed
+    let duplicates: Map<string, Duplicate> | undefined
     for (const job of jobs) {
+      const other = job.policy.deduplication === undefined ? undefined : this.#jobs.ids.enter(job)
+      if (other !== undefined) {
+        (duplicates ??= new Map()).set(job.id, other)
+        if (!staged) this.release([other.id])
+        continue
+      }
       const entry = this.#jobs.add(job, now)
       if (staged) continue
       this.#jobs.admit(entry, now)
       this.#jobs.stir(entry.home)
     }
+    return duplicates
   }
 
   /** Delivers one job that waits or is delayed, whatever `want` says. Answers whether there is one. */

@@ -9,6 +9,7 @@ import type { Clock } from '../../clock.ts'
 import { Deadlines } from '../../deadlines.ts'
 import type { DelayReason, FinalState, NewJob } from '../../job.ts'
 import { ById } from './by-id.ts'
+import { Deduplication } from './deduplication.ts'
 import { Entry, EntryAttempt, Timing, endingOf } from './entry.ts'
 import { Kept } from './lists.ts'
 import { Queue, type Standing } from './queue.ts'
@@ -18,6 +19,7 @@ export class Lifecycle {
   readonly index = new ById<Entry>()
   readonly queues = new Map<string, Queue<Entry>>()
   readonly listeners = new Set<(change: Change) => void>()
+  readonly ids: Deduplication
   readonly #clock: Clock
   readonly #sink: Sink
   readonly #deadlines: Deadlines<Timing>
@@ -28,6 +30,7 @@ export class Lifecycle {
 
   constructor (clock: Clock, sink: Sink, settings: BackendSettings) {
     this.#clock = clock
+    this.ids = new Deduplication(clock)
     this.#sink = sink
     this.#deadlines = new Deadlines(clock, (timing) => this.#reach(timing))
     this.#limits = new Deadlines(clock, (queue) => this.pump(queue, clock.monotonic()))
@@ -80,6 +83,7 @@ export class Lifecycle {
       if (state === 'failed' && job.local.run !== undefined) endingOf(entry).retryable = false
       job.local = undefined
     }
+    if (job.policy.deduplication !== undefined) this.ids.ended(job, state)
     this.#move(entry, entry.home[state], now)
     this.#keeper(state).add(entry, now)
   }
@@ -93,6 +97,7 @@ export class Lifecycle {
     const { history } = endingOf(entry)
     entry.ending = undefined
     if (history !== undefined) endingOf(entry).history = history
+    if (entry.job.policy.deduplication !== undefined) this.ids.revived(entry.job)
     this.postpone(entry, delay, 'retry', now)
   }
 
@@ -238,5 +243,6 @@ export class Lifecycle {
   #drop (entry: Entry): void {
     entry.standing.jobs--
     this.index.delete(entry)
+    if (entry.job.policy.deduplication !== undefined) this.ids.forgotten(entry.job)
   }
 }

@@ -9,6 +9,7 @@ import type { NewJob, Policy } from '../../job.ts'
 import { TASK_DEFAULTS } from '../../job-options.ts'
 import { claim } from './attempts.ts'
 import { Commits } from './commits.ts'
+import { forgetIds } from './deduplication.ts'
 import { fitStarts } from './limits.ts'
 import { BEAT, Processes } from './processes.ts'
 import { Reads } from './reads.ts'
@@ -265,6 +266,7 @@ export class Engine {
     this.#nextBeat = this.#clock.monotonic() + BEAT
     this.#tend((tx) => {
       this.#processes.beat(tx)
+      forgetIds(tx)
       rideOf(tx).cutOff = this.#processes.buryTheDead(tx, this.#clock.monotonic())
     })
   }

@@ -1,5 +1,5 @@
 /** The backend in a SQLite file: accepted jobs survive the process, and with `synchronous: 'full'` the power cut. */
-import type { Backend, BackendSettings, CancelAnswer, Change, JobQuery, Load, Note, QueueCounts, Sink } from '../../backend.ts'
+import type { Backend, BackendSettings, CancelAnswer, Change, Duplicate, Duplicates, JobQuery, Load, Note, QueueCounts, Sink } from '../../backend.ts'
 import * as check from '../../check.ts'
 import { systemClock, type Clock } from '../../clock.ts'
 import { errors } from '../../errors.ts'
@@ -50,7 +50,7 @@ export function sqlite (options: SqliteOptions): Backend {
 class Sqlite implements Backend {
   readonly name = 'sqlite'
   readonly durable = true
-  readonly capabilities = { inline: false, delay: true, ttl: true, priority: true, limiter: true, cancelled: true }
+  readonly capabilities = { inline: false, delay: true, ttl: true, priority: true, limiter: true, deduplication: true, cancelled: true }
   readonly clock?: Clock
   readonly #path: string | undefined
   readonly #database: SqliteDatabase | undefined
@@ -104,13 +104,20 @@ class Sqlite implements Backend {
     return engine.write((tx) => 'overdue' in note ? noteOverdue(tx, attempt) : noteProgress(tx, attempt, note.progress))
   }
 
-  async enqueue (jobs: readonly NewJob[], staged: boolean): Promise<void> {
+  async enqueue (jobs: readonly NewJob[], staged: boolean): Promise<Duplicates> {
     const engine = this.#engine
     for (const { queue } of jobs) engine.queue(queue) // throws before anything has changed
     const added = jobs.map((job) => ({ job, payload: JSON.stringify(job.payload) }))
     const arrive = engine.travel(jobs)
     try {
-      await engine.write((tx) => { for (const each of added) insert(tx, each, staged) })
+      return await engine.write((tx) => {
+        const duplicates = new Map<string, Duplicate>()
+        for (const each of added) {
+          const other = insert(tx, each, staged)
+          if (other !== undefined) duplicates.set(each.job.id, other)
+        }
+        return duplicates
+      })
     } finally {
       arrive()
     }

@@ -1,5 +1,6 @@
 /** The tables, and how an older file becomes a newer one. */
 import { errors } from '../../errors.ts'
+import { IDS_SCHEMA } from './deduplication.ts'
 import { unlessUnusable, type SqliteDatabase } from './driver.ts'
 
 /**
@@ -40,7 +41,8 @@ CREATE TABLE background_jobs (
   error TEXT,
   failure TEXT,
   reason TEXT,
-  history TEXT
+  history TEXT,
+  dedup TEXT
 );
 CREATE INDEX background_ready ON background_jobs (queue, priority DESC, ready_at, seq) WHERE state = 'waiting';
 CREATE INDEX background_due ON background_jobs (run_at) WHERE state = 'delayed';
@@ -70,7 +72,7 @@ CREATE TABLE background_starts (
   PRIMARY KEY (queue, slot)
 ) WITHOUT ROWID;
 CREATE INDEX background_starts_at ON background_starts (queue, at);
-`
+${IDS_SCHEMA}`
 
 /** Each makes the next version; once released, none is changed. */
 const MIGRATIONS = [FIRST]

@@ -25,7 +25,8 @@ export function contractOn (store: Store, rest: number): void {
       ...(store.kind.name === 'postgres' ? {
         'a retried dead letter starts again at attempt 1, and keeps its history': 'on PostgreSQL BullMQ forgets how a job failed when it starts again'
       } : undefined),
-      'dead letters are retried with the spacing asked for': 'BullMQ starts a dead letter again at once: until its turn it stays one'
+      'dead letters are retried with the spacing asked for': 'BullMQ starts a dead letter again at once: until its turn it stays one',
+      'a dead letter that starts again takes its deduplication id again, unless another job has it': 'BullMQ starts it again without its id'
     }
   })
 }
