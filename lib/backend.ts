@@ -120,6 +120,15 @@ export interface Duplicate {
   readonly print: string | undefined
 }
 
+/** How many jobs of a task are in a state. */
+export interface Tally {
+  readonly queue: string
+  /** Empty where the backend cannot tell. */
+  readonly task: string
+  readonly state: JobState
+  readonly jobs: number
+}
+
 /** Jobs that never started, as far as this process knows. */
 export interface Load {
   jobs: number
@@ -176,6 +185,8 @@ export interface Backend {
   /** In the order of making. */
   list (query: JobQuery): Awaitable<JobRecord[]>
   counts (): Awaitable<Record<string, QueueCounts>>
+  /** By task; without it, nobody can tell. May cost as much as there are jobs: asked only where these are few. */
+  tally? (): Awaitable<Tally[]>
   /** Cheap and at once; for the limits of the waiting room. */
   load (queue: string): Load
   /**
@@ -222,4 +233,15 @@ export function assertPolicySupported (backend: Backend, policy: Policy, usual: 
   if (policy.priority !== 0) assertSupported(backend, 'priority', 'priority')
   if (policy.deduplication !== undefined) assertSupported(backend, 'deduplication', 'deduplication')
   if (policy.callerContext) assertSupported(backend, 'inline', 'callerContext')
+}
+
+const COUNTED = ['pending', 'waiting', 'delayed', 'active', 'completed', 'failed', 'cancelled'] as const
+/** Jobs that are counted one by one. */
+const FEW = 100_000
+
+/** What a backend keeps, by task where it can tell and the jobs are not too many to count. */
+export async function tallyOf (backend: Backend): Promise<Tally[]> {
+  const tally = Object.entries(await backend.counts()).flatMap(([queue, counts]) => COUNTED.map((state) => ({ queue, task: '', state, jobs: counts[state] })))
+  const sum = tally.reduce((jobs, each) => jobs + each.jobs, 0)
+  return backend.tally === undefined || sum > FEW ? tally : backend.tally()
 }

@@ -10,6 +10,7 @@ import type { DeadLetters } from './jobs/dead-letters.ts'
 import { Handle, type JobHandle } from './jobs/handle.ts'
 import type { Hooks, TaskHooks } from './jobs/hooks.ts'
 import type { Registry } from './jobs/registry.ts'
+import type { Stats, StatsReader } from './jobs/stats.ts'
 import type {
   Handler, InlineFunction, PayloadArguments, PayloadOfName, PayloadOfSchema, Task, TaskName, TaskOptions,
   WorkerTaskOptions
@@ -56,6 +57,8 @@ export interface Background<Provider extends FastifyTypeProvider = FastifyTypePr
 
   get (id: string): Promise<JobRecord | undefined>
   counts (): Promise<Record<string, QueueStatus>>
+  /** All numbers at one moment, for a metrics system; see also the subpath `metrics`. */
+  stats (): Promise<Stats>
   /**
    * `cancelled`: it was not running; `cancelling`: its signal has aborted, it ends when its body settles; `final`: it
    * had ended. `reason` is a text for the log and the signal's reason.
@@ -80,6 +83,7 @@ export interface Core {
   readonly bulk: Bulk
   readonly control: Control
   readonly deadLetters: DeadLetters
+  readonly stats: StatsReader
 }
 
 export class BackgroundFacade implements Omit<Background, 'define' | 'add'> {
@@ -115,6 +119,7 @@ export class BackgroundFacade implements Omit<Background, 'define' | 'add'> {
 
   addBulk (jobs: readonly BulkJob[]): Promise<JobHandle[]> { return this.#core.bulk.add(jobs, this.#app) }
   get (id: string): Promise<JobRecord | undefined> { return this.#core.control.get(id) }
+  stats (): Promise<Stats> { return this.#core.stats.read() }
   counts (): Promise<Record<string, QueueStatus>> { return this.#core.control.counts() }
   cancel (id: string, reason?: string): Promise<CancelAnswer> { return this.#core.control.cancel(id, reason) }
   pause (queue?: string): Promise<void> { return this.#core.control.pause(queue) }

@@ -8,9 +8,10 @@ export {
 export type { Background } from './background.ts'
 export type {
   Awaitable, Backend, BackendSettings, CancelAnswer, Capabilities, Change, Incident, JobQuery, Load, Note, QueueCounts, QueueSettings, Rate,
-  Retention, Sink
+  Retention, Sink, Tally
 } from './backend.ts'
 export type { Clock, Timer } from './clock.ts'
+export type { AppEvent, AttemptEnded, AttemptEvent, BackgroundEvents, JobEvent } from './events.ts'
 export type { ErrorFacts } from './describe.ts'
 export type { AcceptedBody, AcceptJob, StageJob } from './http/reply.ts'
 export type { StatusBody } from './http/views.ts'
@@ -27,6 +28,8 @@ export type {
 export type { TaskHooks } from './jobs/hooks.ts'
 export type { JobHandle } from './jobs/handle.ts'
 export type { Health, HealthStatus } from './jobs/health.ts'
+export type { LeakedBodies } from './jobs/runner.ts'
+export type { QueueStats, Stats } from './jobs/stats.ts'
 export type {
   BackgroundTaskMap, Handler, InlineFunction, PayloadOfName, PayloadOfSchema, PayloadOfTask, ResultOfTask, Task, TaskName, TaskOptions,
   WorkerTaskOptions

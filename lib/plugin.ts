@@ -25,6 +25,7 @@ import { listen } from './jobs/floating.ts'
 import { HealthCheck } from './jobs/health.ts'
 import { Hooks } from './jobs/hooks.ts'
 import { Registry } from './jobs/registry.ts'
+import { StatsReader } from './jobs/stats.ts'
 import { Threads } from './jobs/threads.ts'
 import { Observer } from './observe.ts'
 import { resolveOptions, type BackgroundTasksOptions, type Settings } from './options.ts'
@@ -59,7 +60,7 @@ function build (app: FastifyInstance, settings: Settings) {
     ...(logLevel !== undefined ? { level: logLevel } : undefined),
     ...(logSerializers !== undefined ? { serializers: logSerializers } : undefined)
   })
-  const observer = new Observer(log, clock)
+  const observer = new Observer(app, log, clock)
   const threads = new Threads(settings, clock, observer)
   const registry = new Registry(settings, threads)
   const hooks = new Hooks(observer)
@@ -68,7 +69,8 @@ function build (app: FastifyInstance, settings: Settings) {
   const dispatch = new Dispatch(settings, clock, { backends, registry, hooks, observer, changes })
   const control = new Control(backend, dispatch, observer, changes)
   const bulk = new Bulk(intake, control, clock)
-  const deadLetters = new DeadLetters(backend, dispatch.runner)
+  const deadLetters = new DeadLetters(backend, dispatch.runner, observer)
+  const stats = new StatsReader(settings, backend, registry, dispatch)
   const gate = new Gate(backends.volatile, clock, observer, settings.maxHold)
   const drain = new Drain(settings, clock, { backends, intake, dispatch, observer, changes })
   const health = new HealthCheck(settings, { backends, control, intake, dispatch, drain, observer })
@@ -77,7 +79,7 @@ function build (app: FastifyInstance, settings: Settings) {
   drain.onClosed(() => threads.close())
   drain.onClosed(() => { gate.close() })
   drain.onClosed(() => { observer.close() })
-  return { backends, clock, observer, registry, hooks, intake, bulk, dispatch, control, deadLetters, gate, door, drain, health, threads }
+  return { backends, clock, observer, registry, hooks, intake, bulk, dispatch, control, deadLetters, stats, gate, door, drain, health, threads }
 }
 
 function childLogger (app: FastifyInstance, options: object): FastifyBaseLogger {
@@ -125,7 +127,7 @@ const plugin: FastifyPluginAsync<BackgroundTasksOptions> = async function backgr
     }
   })
   const waits = new Waits(control)
-  const parts = { intake, backends, gate, door, control, waits, maxWait: settings.maxWait, keyAge: settings.retention.completed.age }
+  const parts = { intake, backends, gate, door, control, observer: core.observer, waits, maxWait: settings.maxWait, keyAge: settings.retention.completed.age }
   app.decorateReply('background', createStage(parts) as StageJob)
   app.decorateReply('accepted', createAccepted(parts) as unknown as AcceptJob<FastifyReply>)
 

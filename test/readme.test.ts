@@ -19,7 +19,8 @@ await app.register(backgroundTasks, { queues: { mail: {} } })
 const sendEmail = app.background.define('send-email', async (payload: { to: string }) => payload.to)
 declare function isBusy (): boolean
 declare const jobId: string
-void [RetryLaterError, UnrecoverableError, sendEmail, jobId]
+declare const reporter: { captureException (error: unknown, about: object): void }
+void [RetryLaterError, UnrecoverableError, sendEmail, jobId, reporter]
 `
 
 test('every block of code in the README compiles', (t) => {

@@ -2,8 +2,10 @@
  * Several backends as one. Each queue's tasks stand on the backend of that queue; inline functions live in memory on
  * any queue, and share its slots.
  */
-import type {
-  Awaitable, Backend, Backends, BackendSettings, CancelAnswer, Change, Duplicate, Duplicates, JobQuery, Load, Note, QueueCounts, Sink
+import {
+  tallyOf,
+  type Awaitable, type Backend, type Backends, type BackendSettings, type CancelAnswer, type Change, type Duplicate, type Duplicates, type JobQuery,
+  type Load, type Note, type QueueCounts, type Sink, type Tally
 } from '../backend.ts'
 import type { Clock } from '../clock.ts'
 import { errors } from '../errors.ts'
@@ -159,6 +161,10 @@ class Composite implements Backend {
       for (const [queue, found] of Object.entries(counts)) sums[queue] = sums[queue] === undefined ? found : add(sums[queue], found)
     }
     return sums
+  }
+
+  async tally (): Promise<Tally[]> {
+    return (await Promise.all(this.#members.map(tallyOf))).flat()
   }
 
   load (queue: string): Load {

@@ -9,6 +9,7 @@ import type { Control } from '../jobs/control.ts'
 import { Handle, type JobHandle } from '../jobs/handle.ts'
 import type { MadeJob } from '../jobs/made.ts'
 import type { InlineFunction, PayloadArguments, PayloadOfName, Task, TaskName } from '../jobs/task.ts'
+import type { Observer } from '../observe.ts'
 import type { DurableDoor } from './durable.ts'
 import type { Gate } from './gate.ts'
 import { KeysInFlight, readKey, type ClientKey } from './idempotency.ts'
@@ -53,6 +54,7 @@ interface ReplyParts {
   /** Only where a queue's backend is durable. */
   readonly door: DurableDoor | undefined
   readonly control: Control
+  readonly observer: Observer
   readonly waits: Waits
   /** Ms; 0: `Prefer: wait` is not looked at. */
   readonly maxWait: number
@@ -63,7 +65,7 @@ interface ReplyParts {
 type Stage = (reply: FastifyReply, job: MadeJob) => JobHandle
 
 /** Hands a job over that starts when the reply's response is over. */
-function createHandover ({ intake, backends, gate, door, control }: ReplyParts): Stage {
+function createHandover ({ intake, backends, gate, door, control, observer }: ReplyParts): Stage {
   return (reply, job) => {
     const backend = backends.of(job.queue, job.local?.run !== undefined)
     const isDurable = door !== undefined && backend.durable
@@ -71,9 +73,11 @@ function createHandover ({ intake, backends, gate, door, control }: ReplyParts):
     if (isDurable && job.policy.deduplication !== undefined) throw new errors.NotSupported('deduplication in reply.background', backend.name)
     intake.admit(job)
     if (isDurable) return new Handle(control, job, door.stage(reply, job))
-    const stored = backend.enqueue([job], true)
-    const later = stored instanceof Promise ? stored.then(() => {}) : undefined
-    if (later === undefined && stored !== undefined) standIn([job], stored as Duplicates)
+    const jobs = [job]
+    const stored = backend.enqueue(jobs, true)
+    const later = stored instanceof Promise ? stored.then((duplicates) => { observer.added(jobs, duplicates) }) : undefined
+    if (later === undefined) observer.added(jobs, stored as Duplicates | undefined)
+    if (later === undefined && stored !== undefined) standIn(jobs, stored as Duplicates)
     gate.stage(reply, job)
     return new Handle(control, job, later && { accepted: later, open: false })
   }

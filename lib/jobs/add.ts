@@ -102,8 +102,13 @@ export class Intake {
    */
   store (jobs: readonly MadeJob[], staged: boolean, told = true): Awaitable<Duplicates | void> {
     const stored = this.#backends.all.enqueue(jobs, staged)
-    if (stored instanceof Promise) return stored.then((duplicates) => standIn(jobs, duplicates), (error: unknown) => this.#unstored(jobs, error, told))
-    return standIn(jobs, stored)
+    if (stored instanceof Promise) return stored.then((duplicates) => this.#stored(jobs, duplicates), (error: unknown) => this.#unstored(jobs, error, told))
+    return this.#stored(jobs, stored)
+  }
+
+  #stored (jobs: readonly MadeJob[], duplicates: Duplicates | void): Duplicates | undefined {
+    this.#observer.added(jobs, duplicates)
+    return standIn(jobs, duplicates)
   }
 
   /** Whether a queue is full, or refused a job in the last minute. */

@@ -4,6 +4,7 @@ import * as check from '../check.ts'
 import { errors } from '../errors.ts'
 import { isId } from '../id.ts'
 import type { JobRecord } from '../job.ts'
+import type { Observer } from '../observe.ts'
 import type { Runner } from './runner.ts'
 
 export interface DeadLetterFilter {
@@ -48,10 +49,12 @@ const RETRY: check.Checks = {
 export class DeadLetters {
   readonly #backend: Backend
   readonly #runner: Runner
+  readonly #observer: Observer
 
-  constructor (backend: Backend, runner: Runner) {
+  constructor (backend: Backend, runner: Runner, observer: Observer) {
     this.#backend = backend
     this.#runner = runner
+    this.#observer = observer
   }
 
   async list (query: DeadLetterQuery = {}): Promise<DeadLetterPage> {
@@ -75,26 +78,33 @@ export class DeadLetters {
    */
   async retry (which: string | DeadLetterFilter, options: DeadLetterRetryOptions = {}): Promise<DeadLetterAnswer> {
     const { dryRun = false, ratePerSecond } = check.options<DeadLetterRetryOptions>('deadLetters.retry options', RETRY, options)
-    const ids = await this.#match(which)
-    if (dryRun) return { matched: ids.length, done: 0 }
+    const jobs = await this.#match(which)
+    if (dryRun) return { matched: jobs.length, done: 0 }
     // Two attempts of one job never overlap, not even after one was given up.
-    const free = ids.filter((id) => !this.#runner.lives(id))
-    const done = await this.#backend.retry(free, ratePerSecond === undefined ? 0 : 1_000 / ratePerSecond)
-    if (typeof which === 'string' && ids.length === 1 && done === 0) {
+    const free = jobs.filter(({ id }) => !this.#runner.lives(id))
+    const done = await this.#backend.retry(free.map(({ id }) => id), ratePerSecond === undefined ? 0 : 1_000 / ratePerSecond)
+    this.#observer.replayed(done === free.length ? free : await this.#revived(free))
+    if (typeof which === 'string' && jobs.length === 1 && done === 0) {
       throw new errors.NotRetryable(which, free.length === 0 ? 'the body of its last attempt is still alive' : 'its inline function was released when it ended')
     }
-    return { matched: ids.length, done }
+    return { matched: jobs.length, done }
+  }
+
+  /** Where some were refused: those that are dead letters no more. */
+  async #revived (jobs: readonly JobRecord[]): Promise<JobRecord[]> {
+    const revived: JobRecord[] = []
+    for (const job of jobs) if (await this.get(job.id) === undefined) revived.push(job)
+    return revived
   }
 
   async remove (which: string | DeadLetterFilter): Promise<DeadLetterAnswer> {
-    const ids = await this.#match(which)
-    return { matched: ids.length, done: await this.#backend.remove(ids) }
+    const jobs = await this.#match(which)
+    return { matched: jobs.length, done: await this.#backend.remove(jobs.map(({ id }) => id)) }
   }
 
-  async #match (which: string | DeadLetterFilter): Promise<string[]> {
-    if (typeof which === 'string') return await this.get(which) === undefined ? [] : [which]
+  async #match (which: string | DeadLetterFilter): Promise<JobRecord[]> {
+    if (typeof which === 'string') return [await this.get(which)].filter((job) => job !== undefined)
     const { task } = check.options<DeadLetterFilter>('deadLetters filter', FILTER, which)
-    const found = await this.#backend.list({ states: ['failed'], limit: Infinity, ...(task !== undefined ? { name: task } : {}) })
-    return found.map((job) => job.id)
+    return this.#backend.list({ states: ['failed'], limit: Infinity, ...(task !== undefined ? { name: task } : {}) })
   }
 }

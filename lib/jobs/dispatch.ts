@@ -98,7 +98,7 @@ export class Dispatch implements Sink, Watcher, Work<Running> {
 
   /** Without an attempt that could have told it. */
   #dead (job: NewJob, failure: 'expired' | 'stalled', error: Error): void {
-    this.#observer.dead(job, failure, error.message)
+    this.#observer.dead(job, failure, error)
     const owner = this.#registry.find(job.name)?.app
     if (owner !== undefined) this.#hooks.call('onTaskDead', owner, { job, number: 0 }, error, failure)
   }
@@ -131,6 +131,7 @@ export class Dispatch implements Sink, Watcher, Work<Running> {
       this.#store(attempt, { kind: 'released', delay: PARKED })
       return undefined
     }
+    this.#observer.started(attempt)
     this.#hooks.call('onTaskStart', owner, attempt)
     return this.runner.begin(attempt, owner, task, now)
   }
@@ -153,7 +154,7 @@ export class Dispatch implements Sink, Watcher, Work<Running> {
   #settle (running: Running, { outcome, policyError, thrown }: Judged): void {
     const { attempt, app } = running
     if (policyError !== undefined) this.#observer.policyFailed(policyError.option, policyError.error, attempt.job)
-    this.#observer.attemptEnded(attempt, outcome, running)
+    this.#observer.attemptEnded(attempt, outcome, running, thrown)
     this.#store(attempt, outcome)
     if (outcome.kind === 'completed') this.#hooks.call('onTaskEnd', app, attempt, outcome.result)
     if (outcome.kind === 'retry' || outcome.kind === 'dead') this.#hooks.call('onTaskError', app, attempt, thrown)

@@ -61,6 +61,8 @@ export class Pool<Run extends { readonly body: unknown }> {
   }
 
   get paused (): boolean { return this.#paused }
+  /** Bodies alive. */
+  get running (): number { return this.#running }
   get busy (): number { return this.#inbox.length + this.#running - this.#held }
 
   accept (attempts: readonly Attempt[]): void {

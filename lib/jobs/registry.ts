@@ -102,6 +102,8 @@ export class Registry {
     if (!this.queues.has(queue)) throw new errors.UnknownQueue(check.came(queue), [...this.queues.keys()].join(', '))
   }
 
+  get tasks (): Iterable<DefinedTask> { return this.#tasks.values() }
+
   find (name: string): DefinedTask | undefined {
     return this.#tasks.get(name)
   }

@@ -33,6 +33,12 @@ export interface Watcher {
   judgedAlive (running: Running, judged: Judged): void
 }
 
+export interface LeakedBodies {
+  queue: string
+  task: string
+  bodies: number
+}
+
 export interface RunnerSettings {
   readonly clock: Clock
   readonly observer: Observer
@@ -115,6 +121,19 @@ export class Runner {
     let ignoring = 0
     for (const running of this.#alive) if (running.leaked && !running.givenUp) ignoring++
     return ignoring
+  }
+
+  /** Bodies that ignore their signal, by task. */
+  leakedBodies (): LeakedBodies[] {
+    const sums = new Map<string, LeakedBodies>()
+    for (const { leaked, attempt: { job: { queue, name: task } } } of this.#alive) {
+      if (!leaked) continue
+      const key = `${queue}\n${task}`
+      const sum = sums.get(key) ?? { queue, task, bodies: 0 }
+      sum.bodies++
+      sums.set(key, sum)
+    }
+    return [...sums.values()]
   }
 
   /** Whether a body of this job is alive, also one whose verdict was given. */

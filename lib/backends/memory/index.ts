@@ -1,5 +1,5 @@
 /** The backend in this process's memory: nothing to install, at most once per attempt, lost with the process. */
-import type { Backend, BackendSettings, CancelAnswer, Change, Duplicate, Duplicates, JobQuery, Load, Note, QueueCounts, Sink } from '../../backend.ts'
+import type { Backend, BackendSettings, CancelAnswer, Change, Duplicate, Duplicates, JobQuery, Load, Note, QueueCounts, Sink, Tally } from '../../backend.ts'
 import { systemClock, type Clock } from '../../clock.ts'
 import { errors } from '../../errors.ts'
 import { isFinal, type Attempt, type CancelReason, type JobRecord, type JobState, type NewJob, type Outcome } from '../../job.ts'
@@ -187,6 +187,20 @@ export class Memory implements Backend {
     const counts: Record<string, QueueCounts> = Object.create(null)
     for (const [name, queue] of this.#jobs.queues) counts[name] = queue.counts(now)
     return counts
+  }
+
+  tally (): Tally[] {
+    this.#jobs.sweep()
+    const sums = new Map<string, { queue: string, task: string, state: JobState, jobs: number }>()
+    for (const entry of this.#jobs.index.after(undefined)) {
+      const { job: { name: task, queue } } = entry
+      const state = this.#shown(entry)
+      const key = `${queue}\n${state}\n${task}`
+      const sum = sums.get(key)
+      if (sum === undefined) sums.set(key, { queue, task, state, jobs: 1 })
+      else sum.jobs++
+    }
+    return [...sums.values()]
   }
 
   load (queue: string): Load {

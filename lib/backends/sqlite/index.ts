@@ -1,5 +1,5 @@
 /** The backend in a SQLite file: accepted jobs survive the process, and with `synchronous: 'full'` the power cut. */
-import type { Backend, BackendSettings, CancelAnswer, Change, Duplicate, Duplicates, JobQuery, Load, Note, QueueCounts, Sink } from '../../backend.ts'
+import type { Backend, BackendSettings, CancelAnswer, Change, Duplicate, Duplicates, JobQuery, Load, Note, QueueCounts, Sink, Tally } from '../../backend.ts'
 import * as check from '../../check.ts'
 import { systemClock, type Clock } from '../../clock.ts'
 import { errors } from '../../errors.ts'
@@ -160,6 +160,10 @@ class Sqlite implements Backend {
   async counts (): Promise<Record<string, QueueCounts>> {
     if (this.#engine.hasOld) await this.#engine.sweep()
     return this.#engine.reads.counts()
+  }
+
+  tally (): Tally[] {
+    return this.#engine.reads.tally()
   }
 
   load (queue: string): Load {

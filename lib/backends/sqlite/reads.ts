@@ -1,5 +1,5 @@
 /** What is read: jobs, lists, numbers. */
-import type { JobQuery, QueueCounts, QueueSettings } from '../../backend.ts'
+import type { JobQuery, QueueCounts, QueueSettings, Tally } from '../../backend.ts'
 import type { JobRecord, JobState } from '../../job.ts'
 import { limitedUntil } from './limits.ts'
 import { toRecord, type Row } from './row.ts'
@@ -8,6 +8,7 @@ import type { Connection } from './transaction.ts'
 const FIND = 'SELECT * FROM background_jobs WHERE id = ?'
 const LIST = 'SELECT * FROM background_jobs WHERE id > ? AND name = coalesce(?, name) AND state IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?'
 const COUNTS = 'SELECT queue, what, n FROM background_counts'
+const TALLY = 'SELECT queue, name AS task, state, count(*) AS jobs FROM background_jobs GROUP BY queue, name, state'
 const LEVEL = `SELECT priority, ready_at FROM background_jobs WHERE queue = ? AND state = 'waiting' AND priority < ?
   ORDER BY priority DESC, ready_at LIMIT 1`
 const ENDED = `SELECT id, state, ended FROM background_jobs WHERE state IN ('completed', 'cancelled') AND ended > ? AND ended <= ?
@@ -59,6 +60,12 @@ export class Reads {
       counts.waiting = 0
     }
     return all
+  }
+
+  tally (): Tally[] {
+    return this.#db.all<Tally>(TALLY).map(({ queue, task, state, jobs }) => ({
+      queue, task, state: state === 'waiting' && this.limitedUntil(queue) !== undefined ? 'delayed' : state, jobs
+    }))
   }
 
   /** Of a queue: fresh jobs, the bytes of their payloads, and jobs that wait. */
