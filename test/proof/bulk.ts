@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { backgroundTasks, memory, type Backend } from '../../lib/index.ts'
 import { sqlite } from '../../lib/backends/sqlite/index.ts'
-import { newSpace, storeAt } from '../backends/bullmq/store.ts'
+import { storeAt } from '../backends/bullmq/store.ts'
 import { startServer } from '../support/servers/find.ts'
 import { postgres } from '../support/servers/postgres.ts'
 import { redis } from '../support/servers/redis.ts'
@@ -76,7 +76,7 @@ if (noSqlite === false) {
 for (const kind of [redis, postgres]) {
   const found = await startServer(kind)
   if (typeof found === 'string') continue
-  answers.push(await measure(`bullmq on ${kind.name}`, storeAt(kind, found.url).create(newSpace())))
+  answers.push(await measure(`bullmq on ${kind.name}`, storeAt(kind, found.url).create()))
   await found.release()
 }
 process.exit(answers.every(Boolean) ? 0 : 1)

@@ -6,7 +6,7 @@ import Fastify from 'fastify'
 import { randomUUID } from 'node:crypto'
 import { createPostgresBackend, createRedisBackend, Queue, Worker, type BackendFactory, type IQueueBackend } from 'bullmq'
 import { backgroundTasks } from '../../lib/index.ts'
-import { newSpace, storeAt, type Store } from '../backends/bullmq/store.ts'
+import { storeAt, type Store } from '../backends/bullmq/store.ts'
 import { startServer } from '../support/servers/find.ts'
 import { postgres } from '../support/servers/postgres.ts'
 import { redis } from '../support/servers/redis.ts'
@@ -26,7 +26,7 @@ async function atOnce (count: number, each: (i: number) => Promise<unknown>): Pr
 }
 
 async function bare (store: Store): Promise<Times> {
-  const { connection, prefix = 'bull' } = store.options(newSpace())
+  const { connection, prefix = 'bull' } = store.options()
   const factory = (store.kind.name === 'redis' ? createRedisBackend : createPostgresBackend) as unknown as BackendFactory<IQueueBackend>
   const given = { connection: typeof connection === 'string' ? { url: connection } : { migrate: true, ...connection }, prefix }
   const queue = new Queue('default', given, factory)
@@ -52,7 +52,7 @@ async function bare (store: Store): Promise<Times> {
 
 async function ours (store: Store): Promise<Times> {
   const app = Fastify()
-  await app.register(backgroundTasks, { backend: store.create(newSpace()), concurrency: CONCURRENCY, maxQueueSize: 10 * JOBS })
+  await app.register(backgroundTasks, { backend: store.create(), concurrency: CONCURRENCY, maxQueueSize: 10 * JOBS })
   let done = 0
   let end: () => void = () => {}
   const task = app.background.define<{ i: number }>('work', async () => { if (++done === JOBS) end() })

@@ -4,7 +4,7 @@
  */
 import Fastify from 'fastify'
 import { backgroundTasks } from '../../lib/index.ts'
-import { newSpace, storeAt } from '../backends/bullmq/store.ts'
+import { storeAt } from '../backends/bullmq/store.ts'
 import { startServer, type Kind } from '../support/servers/find.ts'
 import { postgres } from '../support/servers/postgres.ts'
 import { redis } from '../support/servers/redis.ts'
@@ -22,7 +22,7 @@ async function away (kind: Kind): Promise<boolean> {
   const found = await startServer(kind)
   if (typeof found === 'string') return true
   const app = Fastify()
-  await app.register(backgroundTasks, { backend: storeAt(kind, found.url).create(newSpace(), { callTimeout: 1_000 }), concurrency: 5 })
+  await app.register(backgroundTasks, { backend: storeAt(kind, found.url).create({ callTimeout: 1_000 }), concurrency: 5 })
   const work = app.background.define('work', async () => { await sleep(20) })
   await app.ready()
   const accepted: string[] = []

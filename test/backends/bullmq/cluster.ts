@@ -2,78 +2,70 @@
 import { fork, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import Fastify, { type FastifyInstance } from 'fastify'
+import type { BullmqOptions } from '../../../lib/backends/bullmq/index.ts'
 import { backgroundTasks, type BackgroundTasksOptions } from '../../../lib/index.ts'
-import { storeAt } from './store.ts'
-import { postgres } from '../../support/servers/postgres.ts'
-import { redis } from '../../support/servers/redis.ts'
-
-export interface Where {
-  kind: 'redis' | 'postgres'
-  url: string
-  space: string
-  lockDuration?: number
-  callTimeout?: number
-}
-
-export interface Line extends Record<string, unknown> {
-  level: number
-  msg: string
-}
-
-export type Options = Omit<BackgroundTasksOptions, 'backend'>
+import type { Backend } from '../../../lib/backend.ts'
+import type { Line } from '../../support/harness.ts'
 
 /** Not ready yet. Its tasks are the test's. */
-export async function appOn ({ kind, url, space, ...more }: Where, options: Options = {}): Promise<{ app: FastifyInstance, lines: Line[] }> {
+export async function appOn (backend: Backend, options: Omit<BackgroundTasksOptions, 'backend'> = {}): Promise<{ app: FastifyInstance, lines: Line[] }> {
   const lines: Line[] = []
   const stream = { write (line: string) { lines.push(JSON.parse(line) as Line) } }
-  const app = Fastify({ logger: { level: 'info', stream } })
-  const backend = storeAt(kind === 'redis' ? redis : postgres, url).create(space, more)
+  const app = Fastify({ logger: { level: 'trace', stream } })
   await app.register(backgroundTasks, { backend, ...options })
   return { app, lines }
 }
 
-/** What a worker process tells of a job: it `started`, it `ended`. */
-export interface Told {
+/** What a worker tells of a job. */
+interface Told {
   what: 'started' | 'ended' | 'aborted' | 'ready'
   id: string
-  attempt: number
+  pid: number
 }
 
-export class WorkerProcess {
-  readonly child: ChildProcess
+/** Processes that do the same jobs. */
+export class Workers {
   readonly told: Told[] = []
+  readonly #children: ChildProcess[]
   #heard: () => void = () => {}
 
-  constructor (where: Where) {
-    this.child = fork(new URL('worker-process.ts', import.meta.url), [JSON.stringify(where)], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
-    this.child.on('message', (told) => {
-      this.told.push(told as Told)
-      this.#heard()
-    })
+  constructor (options: BullmqOptions, count: number) {
+    const url = new URL('worker-process.js', import.meta.url)
+    this.#children = Array.from({ length: count }, () => fork(url, [JSON.stringify(options)], { execArgv: [], stdio: ['ignore', 'inherit', 'inherit', 'ipc'] }))
+    for (const child of this.#children) {
+      child.on('message', (told) => {
+        this.told.push(told as Told)
+        this.#heard()
+      })
+    }
   }
 
-  /** Once it has told so of some job, or of this one. */
-  async until (what: Told['what'], id?: string): Promise<Told> {
+  /** Answers who told so, of this job; the first one that is not `but`. */
+  async until (what: Told['what'], id: string, but?: number): Promise<number> {
     for (;;) {
-      const found = this.told.find((told) => told.what === what && (id === undefined || told.id === id))
-      if (found !== undefined) return found
+      const found = this.told.find((told) => told.what === what && told.id === id && told.pid !== but)
+      if (found !== undefined) return found.pid
       await new Promise<void>((resolve) => { this.#heard = resolve })
     }
   }
 
-  pause (): void { this.child.kill('SIGSTOP') }
-  resume (): void { this.child.kill('SIGCONT') }
-
-  async kill (): Promise<void> {
-    if (this.child.exitCode !== null || this.child.signalCode !== null) return
-    const over = once(this.child, 'exit')
-    this.child.kill('SIGKILL')
-    await over
+  async ready (): Promise<void> {
+    for (const { pid } of this.#children) {
+      while (!this.told.some((told) => told.what === 'ready' && told.pid === pid)) await new Promise<void>((resolve) => { this.#heard = resolve })
+    }
   }
 
+  signal (pid: number, signal: 'SIGSTOP' | 'SIGCONT' | 'SIGKILL'): void {
+    this.#children.find((child) => child.pid === pid)?.kill(signal)
+  }
+
+  /** Those that were killed have ended already. */
   async close (): Promise<void> {
-    const over = once(this.child, 'exit')
-    this.child.send('close')
-    await over
+    await Promise.all(this.#children.map(async (child) => {
+      if (child.exitCode !== null || child.signalCode !== null) return
+      const over = once(child, 'exit')
+      child.send('close')
+      await over
+    }))
   }
 }

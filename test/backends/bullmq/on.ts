@@ -1,25 +1,34 @@
-/** What the test files of both stores begin with. */
-import 'bullmq' // loaded before any test looks at what is open
+/** All tests of one of BullMQ's stores, in one file: loading what they need takes longer than most of them. */
+import { PostgresConnection } from 'bullmq' // loaded before any test looks at what is open
 import t from 'tap'
+import type { Backend } from '../../../lib/backend.ts'
 import { backendContract } from '../../support/contract.ts'
 import { findServer, type Kind } from '../../support/servers/find.ts'
-import { storeAt, type Store } from './store.ts'
+import { faultsOn } from './faults.ts'
+import { interopOn } from './interop.ts'
+import { processesOn } from './processes.ts'
+import { newSpace, storeAt, type Store } from './store.ts'
 
-/** The store, which is gone when the tests of the file have ended; or undefined, and the file is skipped. */
-export async function onStore (kind: Kind): Promise<Store | undefined> {
+/** `cut`: ends all connections to a server but its own. */
+export async function testOn (kind: Kind, cut: (url: string) => Promise<void>): Promise<void> {
   const found = await findServer(kind)
   if (typeof found === 'string') {
     t.plan(0, found)
-    return undefined
+    return
   }
   t.teardown(found.release)
-  return storeAt(kind, found.url)
+  const store = storeAt(kind, found.url)
+  await contractOn(store)
+  // These mostly wait: for locks to end, for servers that are away.
+  t.jobs = 3
+  await Promise.all([interopOn(store), processesOn(store), faultsOn(kind, cut)])
 }
 
-export function contractOn (store: Store, rest: number): void {
-  backendContract(`BullMQ over ${store.kind.name}`, {
-    rest,
-    create: () => store.create(),
+function contractOn (store: Store): Promise<unknown> {
+  return backendContract(`BullMQ over ${store.kind.name}`, {
+    rest: 100,
+    atOnce: 6,
+    create: store.kind.name === 'redis' ? () => store.create() : onUsedSchemas(store),
     gaps: {
       'a job can be read when its end is told, even where nothing is kept': 'BullMQ removes what is not kept in the same step in which it ends',
       ...(store.kind.name === 'postgres' ? {
@@ -29,4 +38,29 @@ export function contractOn (store: Store, rest: number): void {
       'a dead letter that starts again takes its deduplication id again, unless another job has it': 'BullMQ starts it again without its id'
     }
   })
+}
+
+/** BullMQ makes its tables in 100 ms: those of a test that has ended are emptied for the next. */
+function onUsedSchemas (store: Store): () => Backend {
+  const free: string[] = []
+  return () => {
+    const schema = free.pop() ?? newSpace()
+    const backend = store.create(store.options(schema))
+    const close = backend.close.bind(backend)
+    let closing: Promise<void> | undefined
+    backend.close = () => (closing ??= (async () => {
+      await close()
+      await empty(store.url, schema)
+      free.push(schema)
+    })())
+    return backend
+  }
+}
+
+async function empty (url: string, schema: string): Promise<void> {
+  const { pool } = new PostgresConnection({ connectionString: url, max: 1 })
+  await pool.query(`DO $$ DECLARE one text; BEGIN
+    FOR one IN SELECT tablename FROM pg_tables WHERE schemaname = '${schema}' AND tablename <> 'migration'
+    LOOP EXECUTE format('DELETE FROM %I.%I', '${schema}', one); END LOOP; END $$`)
+  await pool.end()
 }

@@ -1,5 +1,9 @@
+import { Redis } from 'ioredis'
 import { redis } from '../../support/servers/redis.ts'
-import { contractOn, onStore } from './on.ts'
+import { testOn } from './on.ts'
 
-const store = await onStore(redis)
-if (store !== undefined) contractOn(store, 60)
+await testOn(redis, async (url) => {
+  const client = new Redis(url)
+  await client.client('KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+  client.disconnect()
+})

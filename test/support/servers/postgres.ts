@@ -1,10 +1,11 @@
 /** PostgreSQL for tests: the one that is named, or one of our own. */
 import { execFile } from 'node:child_process'
 import { readdirSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { inPath, type Kind } from './find.ts'
-import { OwnServer, type AsNobody, type Program } from './process.ts'
+import { OwnServer, PASSWORD, type AsNobody, type Program } from './process.ts'
 
 /** Debian keeps its programs out of PATH. */
 const DEBIAN = '/usr/lib/postgresql'
@@ -27,7 +28,9 @@ function program (programs: string): Program {
     signal: 'QUIT',
     refusesRoot: true,
     async prepare (folder: string, asNobody: AsNobody) {
-      const args = ['-D', join(folder, 'data'), '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--no-locale', '--no-sync']
+      const secret = join(folder, 'password')
+      await writeFile(secret, PASSWORD)
+      const args = ['-D', join(folder, 'data'), '-U', 'postgres', '-A', 'password', '--pwfile', secret, '-E', 'UTF8', '--no-locale', '--no-sync']
       await promisify(execFile)(join(programs, 'initdb'), args, { cwd: folder, ...asNobody })
     }
   }
@@ -37,7 +40,7 @@ export const postgres: Kind = {
   name: 'postgres',
   variable: 'DATABASE_URL',
   install: 'apt-get install postgresql',
-  urlOf: (port) => `postgres://postgres@127.0.0.1:${port}/postgres`,
+  urlOf: (port) => `postgres://postgres:${PASSWORD}@127.0.0.1:${port}/postgres`,
   // One on the standard port would ask for a password that nobody gave: it is used only when DATABASE_URL names it.
   async findRunning () { return undefined },
   async start () {

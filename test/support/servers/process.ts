@@ -15,6 +15,8 @@ import { join } from 'node:path'
  */
 const GUARD = 'signal=$1 folder=$2; shift 2; "$@" >/dev/null 2>&1 & echo $!; read -r _; told=$?; ' +
   'kill -CONT $!; kill -$signal $!; wait; [ $told = 0 ] || rm -rf "$folder"'
+/** Of the tests' own servers; no log may show it. */
+export const PASSWORD = 'sesame-open'
 /** For whom a database that refuses root is run, when the tests are run by root. */
 const NOBODY = 65_534
 

@@ -1,4 +1,0 @@
-import { redis } from '../../support/servers/redis.ts'
-import { interopOn } from './interop.ts'
-
-await interopOn(redis)
