@@ -22,7 +22,7 @@ import type { ErrorFacts } from './describe.ts'
 import { errors } from './errors.ts'
 import type { AbortKind } from './errors.ts'
 import type { Attempt, CancelReason, JobRecord, JobState, NewJob, Outcome, Policy } from './job.ts'
-import type { Json } from './json.ts'
+import type { Copied, Json } from './json.ts'
 
 export type Awaitable<T> = T | Promise<T>
 
@@ -38,6 +38,8 @@ export interface Capabilities {
   readonly deduplication: boolean
   /** Cancelled jobs can be read afterwards, within `retention`. */
   readonly cancelled: boolean
+  /** Dead letters can start again with another payload. @default false */
+  readonly patch?: boolean
 }
 
 /** What a backend tells without being asked. */
@@ -139,8 +141,11 @@ export interface Load {
 export interface JobQuery {
   states?: readonly JobState[]
   name?: string
-  /** An id: only jobs made after it. */
+  queue?: string
+  /** An id: only jobs made after it; before it, where the newest come first. */
   after?: string
+  /** @default false */
+  newestFirst?: boolean
   limit: number
 }
 
@@ -176,13 +181,16 @@ export interface Backend {
   /** Pending jobs may start; others are left as they are. */
   release (ids: readonly string[]): Awaitable<void>
   cancel (id: string, reason: CancelReason, detail: string): Awaitable<CancelAnswer>
-  /** Failed jobs start again, the i-th after i·`spacing` ms. Answers how many. */
-  retry (ids: readonly string[], spacing: number): Awaitable<number>
+  /**
+   * Failed jobs start again, the i-th after i·`spacing` ms. Answers how many. `payloads`: those that replace theirs, by id;
+   * only given to who is capable of `patch`.
+   */
+  retry (ids: readonly string[], spacing: number, payloads?: ReadonlyMap<string, Copied>): Awaitable<number>
   /** Forgets final jobs. Answers how many. */
   remove (ids: readonly string[]): Awaitable<number>
 
   get (id: string): Awaitable<JobRecord | undefined>
-  /** In the order of making. */
+  /** In the order of making, or the other way round. */
   list (query: JobQuery): Awaitable<JobRecord[]>
   counts (): Awaitable<Record<string, QueueCounts>>
   /** By task; without it, nobody can tell. May cost as much as there are jobs: asked only where these are few. */

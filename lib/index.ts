@@ -22,9 +22,9 @@ export type {
 export type { JobOptions } from './job-options.ts'
 export type { BulkJob } from './jobs/bulk.ts'
 export type { FinishedOptions, QueueStatus } from './jobs/control.ts'
-export type {
-  DeadLetterAnswer, DeadLetterFilter, DeadLetterPage, DeadLetterQuery, DeadLetterRetryOptions, DeadLetters
-} from './jobs/dead-letters.ts'
+export type { DeadLetter, DeadLetterGroup } from './jobs/dead-letter-groups.ts'
+export type { Canary, DeadLetterAnswer, DeadLetterRetryOptions } from './jobs/dead-letter-replay.ts'
+export type { DeadLetterFilter, DeadLetterGroups, DeadLetterPage, DeadLetterQuery, DeadLetters } from './jobs/dead-letters.ts'
 export type { TaskHooks } from './jobs/hooks.ts'
 export type { JobHandle } from './jobs/handle.ts'
 export type { Health, HealthStatus } from './jobs/health.ts'

@@ -111,10 +111,10 @@ export interface NewJob {
   readonly id: string
   readonly name: string
   readonly queue: string
-  /** Owned by the backend from here on; attempts get copies. */
-  readonly payload: Json
+  /** Owned by the backend from here on, which alone replaces it; attempts get copies. */
+  payload: Json
   /** Of the payload's JSON; 0 for inline functions. */
-  readonly bytes: number
+  bytes: number
   /** Wall clock, ms. */
   readonly createdAt: number
   readonly requestId: string | null

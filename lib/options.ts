@@ -5,10 +5,15 @@ import type { Backend, QueueSettings, Rate, Retention } from './backend.ts'
 import * as check from './check.ts'
 import { errors } from './errors.ts'
 import type { JobRecord, Policy } from './job.ts'
+import { redactPaths } from './redact.ts'
 import { INLINE_DEFAULTS, JOB_CHECKS, TASK_DEFAULTS, layPolicy, type JobOptions } from './job-options.ts'
 
-export type Action = 'read'
-/** May throw what the application's error handler understands, a 401 for instance. */
+/** `read`: one job, also each that is about to be listed. The others are named after what they do. */
+export type Action = 'read' | 'list' | 'cancel' | 'retry' | 'remove' | 'pause' | 'resume'
+/**
+ * Anything but `true` refuses. `job`, with its payload, where the action is on one: then a refusal is a 404, otherwise a
+ * 403. May throw what the application's error handler understands, a 401 for instance.
+ */
 export type Authorize = (request: FastifyRequest, action: Action, job?: JobRecord) => boolean | Promise<boolean>
 
 /** Options of Fastify routes that reach ours untouched. */
@@ -20,6 +25,8 @@ export interface RoutesOptions extends Pick<RouteShorthandOptions, PassedOn> {
   health?: string | false | undefined
   /** Must contain `:id`. @default '/jobs/:id/status' */
   status?: string | false | undefined
+  /** Listing, cancelling, retrying, pausing. Needs `authorize`. @default false */
+  admin?: boolean | undefined
   config?: FastifyContextConfig & Record<string, unknown>
   /** `tags`, `security`, `hide` and the like; params and responses are ours. */
   schema?: Record<string, unknown> | undefined
@@ -93,8 +100,13 @@ export interface BackgroundTasksOptions {
   /** `false`: no routes. */
   routes?: RoutesOptions | false | undefined
   health?: HealthOptions | undefined
-  /** Who may read. Without it, a status is open to whoever knows the job's id. */
+  /** Who may do what, asked at each request. Without it, a status is open to whoever knows the job's id. */
   authorize?: Authorize | undefined
+  /**
+   * Lists show payloads only where this is given: paths that are replaced by `[REDACTED]`, in pino's syntax, from
+   * `payload`, `result` or `progress` on. `[]`: nothing is hidden. @default none: no payloads
+   */
+  redact?: readonly string[] | undefined
   /** Level of our log lines, as for every plugin. */
   logLevel?: LogLevel
   logSerializers?: NonNullable<RegisterOptions['logSerializers']>
@@ -127,6 +139,7 @@ export interface Settings {
   readonly routes: RouteSettings
   readonly health: { readonly maxAge: number, readonly maxDead: number }
   readonly authorize: Authorize | undefined
+  readonly redact: readonly string[] | undefined
   readonly logLevel: LogLevel | undefined
   readonly logSerializers: BackgroundTasksOptions['logSerializers'] | undefined
 }
@@ -135,6 +148,7 @@ export interface RouteSettings {
   readonly prefix: string
   readonly health: string | false
   readonly status: string | false
+  readonly admin: boolean
   readonly schema: Record<string, unknown>
   readonly passed: Pick<RouteShorthandOptions, PassedOn | 'config' | 'logLevel' | 'logSerializers'>
 }
@@ -180,6 +194,7 @@ const CHECKS: check.Checks = {
   routes: check.either(check.oneOf(false), anObject),
   health: check.group({ maxAge: check.duration, maxDead: check.integer(0, Number.MAX_SAFE_INTEGER) }),
   authorize: check.func,
+  redact: redactPaths,
   logLevel: check.name,
   logSerializers: anObject
 }
@@ -190,6 +205,7 @@ const aHook = check.either(check.func, (value) => Array.isArray(value) && Array.
 const ROUTE_CHECKS: check.Checks = {
   health: check.path,
   status: withId,
+  admin: check.boolean,
   schema: anObject,
   config: anObject,
   constraints: anObject,
@@ -231,6 +247,7 @@ export function resolveOptions (options: BackgroundTasksOptions): Settings {
     routes: resolveRoutes(given),
     health: { maxAge: given.health?.maxAge ?? 60_000, maxDead: given.health?.maxDead ?? Infinity },
     authorize: given.authorize,
+    redact: given.redact && [...given.redact],
     logLevel: given.logLevel,
     logSerializers: given.logSerializers
   })
@@ -250,9 +267,11 @@ function resolveQueues (queues: Record<string, QueueOptions>, concurrency: numbe
   return resolved
 }
 
-function resolveRoutes ({ prefix = '', routes, logLevel, logSerializers }: BackgroundTasksOptions): RouteSettings {
-  if (routes === false) return { prefix, health: false, status: false, schema: {}, passed: {} }
-  const { health = '/health/jobs', status = '/jobs/:id/status', schema = {}, ...passed } =
+/** @throws FST_BG_AUTHORIZE_REQUIRED */
+function resolveRoutes ({ prefix = '', routes, authorize, logLevel, logSerializers }: BackgroundTasksOptions): RouteSettings {
+  if (routes === false) return { prefix, health: false, status: false, admin: false, schema: {}, passed: {} }
+  const { health = '/health/jobs', status = '/jobs/:id/status', admin = false, schema = {}, ...passed } =
     check.options<RoutesOptions>('options.routes', ROUTE_CHECKS, routes ?? {})
-  return { prefix, health, status, schema, passed: { ...passed, ...(logLevel && { logLevel }), ...(logSerializers && { logSerializers }) } }
+  if (admin && authorize === undefined) throw new errors.AuthorizeRequired('options.routes.admin')
+  return { prefix, health, status, admin, schema, passed: { ...passed, ...(logLevel && { logLevel }), ...(logSerializers && { logSerializers }) } }
 }

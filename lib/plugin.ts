@@ -69,7 +69,7 @@ function build (app: FastifyInstance, settings: Settings) {
   const dispatch = new Dispatch(settings, clock, { backends, registry, hooks, observer, changes })
   const control = new Control(backend, dispatch, observer, changes)
   const bulk = new Bulk(intake, control, clock)
-  const deadLetters = new DeadLetters(backend, dispatch.runner, observer)
+  const deadLetters = new DeadLetters({ backends, control, registry, runner: dispatch.runner, observer, maxPayloadBytes: settings.maxPayloadBytes })
   const stats = new StatsReader(settings, backend, registry, dispatch)
   const gate = new Gate(backends.volatile, clock, observer, settings.maxHold)
   const drain = new Drain(settings, clock, { backends, intake, dispatch, observer, changes })
@@ -144,13 +144,14 @@ const plugin: FastifyPluginAsync<BackgroundTasksOptions> = async function backgr
     })
   }
 
-  addRoutes(app, settings.routes, { clock, control, health, authorize: settings.authorize, onClosed: (close) => { drain.onClosed(close) } })
+  addRoutes(app, settings, { clock, control, deadLetters: core.deadLetters, health, onClosed: (close) => { drain.onClosed(close) } })
 
   app.addHook('onReady', async () => { await open(app, core, settings) })
 
   app.addHook('preClose', async () => {
     drain.begin()
     waits.endAll()
+    core.deadLetters.close()
     // Registered now, this runs right after the server has closed and before every other onClose hook, whichever
     // plugin came first: jobs can use a database pool that another plugin closes.
     const { onClose } = app as { onClose?: (close: (instance: unknown, done: () => void) => void) => void }

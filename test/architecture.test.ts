@@ -7,7 +7,7 @@ import {
 } from './support/architecture.ts'
 
 const words = [
-  'job', 'job-options', 'backend', 'errors', 'describe', 'clock', 'deadlines', 'heap', 'id', 'json', 'check', 'peer',
+  'job', 'job-options', 'backend', 'errors', 'describe', 'clock', 'deadlines', 'heap', 'id', 'json', 'check', 'peer', 'redact',
   'events', 'log', 'throttle'
 ]
 

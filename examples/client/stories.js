@@ -55,8 +55,8 @@ export async function replayStory ({ client, partnerServer, adminToken, timeline
   check(exhausted, 'failed after 3 attempts', dead)
 
   const replay = (options, token = adminToken) =>
-    client.postJson('/admin/replay', { task: 'sync-partner', ...options }, { authorization: `Bearer ${token}` })
-  check((await replay({}, 'wrong')).code === 401, 'the admin route wants its token')
+    client.postJson('/jobs/dead/retry', { task: 'sync-partner', ...options }, { authorization: `Bearer ${token}` })
+  check((await replay({}, 'wrong')).code === 401, 'the admin routes want their token')
   const { body: kept } = await replay({ dryRun: true })
   check(kept.matched === 1, 'one dead letter is kept', kept)
 

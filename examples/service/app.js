@@ -4,7 +4,7 @@
 import multipart from '@fastify/multipart'
 import Fastify from 'fastify'
 import backgroundTasks from 'fastify-background-tasks'
-import adminRoutes from './routes/admin.js'
+import { authorizeBy } from './authorize.js'
 import imageRoutes from './routes/images.js'
 import partnerRoutes from './routes/partners.js'
 import signupRoutes from './routes/signup.js'
@@ -14,13 +14,16 @@ import { defineSyncPartner } from './tasks/sync-partner.js'
 
 /**
  * smtp: { host, port } · partners: { [name]: base URL } · folder: for uploads and thumbnails
- * adminToken: opens /admin · retryDelay: first step of the backoff in ms · logger: as for Fastify
+ * adminToken: lets its holders list and steer jobs · retryDelay: first step of the backoff in ms · logger: as for Fastify
  */
 export async function buildApp ({ smtp, partners, folder, adminToken, retryDelay = 1_000, logger = true }) {
   const app = Fastify({ logger })
 
   await app.register(backgroundTasks, {
     concurrency: 5,
+    routes: { admin: true },
+    authorize: authorizeBy(adminToken),
+    redact: ['payload.to', 'payload.name'],
     defaults: { backoff: { type: 'exponential', delay: retryDelay } }
   })
   await app.register(multipart, { limits: { files: 1, fileSize: 10 * 1024 * 1024 } })
@@ -32,6 +35,5 @@ export async function buildApp ({ smtp, partners, folder, adminToken, retryDelay
   app.register(signupRoutes, { sendWelcome })
   app.register(imageRoutes, { makeThumbnails, folder })
   app.register(partnerRoutes, { partners })
-  app.register(adminRoutes, { token: adminToken })
   return app
 }

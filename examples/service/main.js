@@ -56,8 +56,10 @@ A partner that fails twice, and one that fails until it is repaired:
   curl -i -X POST ${url}/partners/flaky/sync
   curl -i -X POST ${url}/partners/broken/sync
   curl -i -X POST ${partnerServer.url}/repair
-  curl -i ${url}/admin/replay -H 'authorization: Bearer ${adminToken}' \\
-    -H 'content-type: application/json' -d '{"task":"sync-partner"}'
+  curl -s ${url}/jobs/dead/groups -H 'authorization: Bearer ${adminToken}'
+  curl -i ${url}/jobs/dead/retry -H 'authorization: Bearer ${adminToken}' \\
+    -H 'content-type: application/json' -d '{"task":"sync-partner","canary":true}'
+  TOKEN=${adminToken} node examples/replay.js ${url}
 
 How a job is doing (take the path from the Location header), and how all are:
   curl -i ${url}/jobs/<id>/status

@@ -10,6 +10,7 @@ import {
 import type { Clock } from '../clock.ts'
 import { errors } from '../errors.ts'
 import type { Attempt, CancelReason, JobRecord, NewJob, Outcome } from '../job.ts'
+import type { Copied } from '../json.ts'
 import { Lane } from './lane.ts'
 import { memory } from './memory/index.ts'
 
@@ -128,11 +129,11 @@ class Composite implements Backend {
     return (await this.#holderOf(id))?.cancel(id, reason, detail)
   }
 
-  async retry (ids: readonly string[], spacing: number): Promise<number> {
+  async retry (ids: readonly string[], spacing: number, payloads?: ReadonlyMap<string, Copied>): Promise<number> {
     const parts = await this.#partsOf(ids)
     let done = 0
     // Each counts the spacing for itself: together they would be too fast.
-    for (const [member, own] of parts) done += await member.retry(own, spacing * parts.size)
+    for (const [member, own] of parts) done += await member.retry(own, spacing * parts.size, payloads)
     return done
   }
 
@@ -152,7 +153,8 @@ class Composite implements Backend {
 
   async list (query: JobQuery): Promise<JobRecord[]> {
     const found = await Promise.all(this.#members.map(async (member) => member.list(query)))
-    return found.flat().sort((a, b) => a.id < b.id ? -1 : 1).slice(0, query.limit)
+    const order = query.newestFirst === true ? -1 : 1
+    return found.flat().sort((a, b) => a.id < b.id ? -order : order).slice(0, query.limit)
   }
 
   async counts (): Promise<Record<string, QueueCounts>> {

@@ -1,5 +1,5 @@
 /** Reading and steering jobs. */
-import type { Backend, CancelAnswer, QueueCounts } from '../backend.ts'
+import type { Backend, CancelAnswer, JobQuery, QueueCounts } from '../backend.ts'
 import * as check from '../check.ts'
 import { errors } from '../errors.ts'
 import { isId } from '../id.ts'
@@ -58,6 +58,10 @@ export class Control {
       const pool = this.#dispatch.pools.get(name)
       return [name, { ...counts, concurrency: pool?.concurrency ?? 0, paused: pool?.paused ?? false }]
     }))
+  }
+
+  list (query: JobQuery): Promise<JobRecord[]> {
+    return Promise.resolve(this.backend.list(query))
   }
 
   /** `reason` is a text for the log and for the signal's reason; the status says `user`. */

@@ -12,8 +12,8 @@ const ORIGIN = systemClock.now()
 
 export class MadeJob implements NewJob {
   readonly name: string
-  readonly payload: Json
-  readonly bytes: number
+  payload: Json
+  bytes: number
   readonly requestId: string | null
   policy: Policy
   local: Local | undefined

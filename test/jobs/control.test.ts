@@ -1,6 +1,7 @@
 import t from 'tap'
-import type { JobHandle, JobRecord } from '../../lib/index.ts'
-import { deferred, jobsKept, record, setup, type Harness, type HarnessOptions } from '../support/harness.ts'
+import { memory, type JobHandle, type JobRecord } from '../../lib/index.ts'
+import { TestClock } from '../support/clock.ts'
+import { closeInTime, deferred, jobsKept, record, setup, type Harness, type HarnessOptions } from '../support/harness.ts'
 import { watchLeaks } from '../support/leaks.ts'
 
 watchLeaks(t)
@@ -713,6 +714,176 @@ t.test('dead letters', async (t) => {
     await t.resolves(background.get(ids[1] as string))
     await t.resolves(background.deadLetters.list())
     t.equal(await jobsKept(background), 5)
+  })
+
+  t.test('errors of one kind have one fingerprint, whatever ids and numbers they hold', async (t) => {
+    const { app, background, clock } = await setup(t)
+    const texts = new Map<string, string[]>([
+      ['same', ['order 17 of ada@example.org', 'order 4242 of b.c@example.net', `order ${1e6} of x@y`]],
+      ['ids', [`no ${unknownId}`, 'no 5e9a1c00-0000-4000-8000-00000000abcd']],
+      ['hashes', ['commit 5e9a1c00f', 'commit 00ff00ff00ff']],
+      ['words', ['order refused', 'orders refused', 'deadbeefcafe']]
+    ])
+    for (const name of texts.keys()) background.define(name, { attempts: 1 }, (text) => { throw Object.assign(new RangeError(String(text)), { code: name }) })
+    await app.ready()
+    for (const [name, all] of texts) for (const text of all) await background.add(name, text)
+    await clock.settle()
+    const kinds = async (task: string) => new Set((await background.deadLetters.list({ task })).jobs.map((job) => job.fingerprint)).size
+    t.strictSame(await Promise.all([...texts.keys()].map(kinds)), [1, 1, 1, 3])
+  })
+
+  t.test('groups tell how many there are of a kind, since when, of which tasks, and the latest', async (t) => {
+    const { app, background, clock } = await setup(t)
+    for (const name of ['mail', 'bill']) background.define(name, { attempts: 1 }, (payload) => { throw new Error(payload === null ? 'other' : `gone ${payload as number}`) })
+    await app.ready()
+    const made = []
+    for (const [name, payload] of [['mail', 1], ['bill', 2], ['mail', null], ['mail', 3]] as const) {
+      made.push((await background.add(name, payload)).id)
+      await clock.advance(1_000)
+    }
+    const { groups, matched } = await background.deadLetters.groups()
+    t.equal(matched, 4)
+    t.match(groups, [
+      { count: 3, tasks: ['bill', 'mail'], error: { name: 'Error', code: null, message: 'gone 3' }, firstFailedAt: '2026-01-01T00:00:00.000Z', lastFailedAt: '2026-01-01T00:00:03.000Z', latest: made[3] },
+      { count: 1, tasks: ['mail'], error: { message: 'other' }, latest: made[2] }
+    ])
+    t.notOk('stack' in (groups[0]?.error ?? {}))
+    t.match(await background.deadLetters.groups({ limit: 1 }), { matched: 4, groups: { length: 1 } })
+    t.match(await background.deadLetters.groups({ task: 'bill' }), { matched: 1 })
+  })
+
+  t.test('filters take a fingerprint, a time and a function', async (t) => {
+    const { app, background, clock } = await ready(t)
+    const first = await app.background.add('bad', { i: 1 })
+    await clock.advance(1_000)
+    const second = await app.background.add('worse', 'x')
+    await clock.settle()
+    const { deadLetters } = background
+    const list = async (filter: object): Promise<string[]> => idsOf((await deadLetters.list(filter)).jobs)
+    const [one, two] = (await deadLetters.list()).jobs.map((job) => job.fingerprint)
+    t.not(one, two)
+    t.strictSame(await list({ fingerprint: two }), [second.id])
+    t.strictSame(await list({ since: '2026-01-01T00:00:01Z' }), [second.id])
+    t.strictSame(await list({ until: new Date('2026-01-01T00:00:01Z') }), [first.id])
+    t.strictSame(await list({ since: Date.UTC(2026, 0, 1), until: Date.UTC(2026, 0, 2) }), [first.id, second.id])
+    t.strictSame(await list({ where: async (job: JobRecord) => job.payload === 'x' }), [second.id])
+    t.strictSame(await list({ where: () => 'yes' as unknown as boolean }), [])
+    t.same(await deadLetters.remove({ fingerprint: one }), { matched: 1, done: 1 })
+    t.same(await deadLetters.retry({ where: () => true }, { dryRun: true }), { matched: 1, done: 0 })
+    for (const filter of [{ fingerprint: 'x' }, { since: 'yesterday' }, { until: NaN }, { where: true }]) {
+      await t.rejects(deadLetters.retry(filter as never), { code: 'FST_BG_BAD_OPTION' })
+    }
+  })
+
+  t.test('a limit counts what matches, over all pages of the store', async (t) => {
+    const { background, ids } = await withDead(t, 1_001)
+    const page = await background.deadLetters.list({ limit: 1, where: ({ payload }) => (payload as { i: number } | null)?.i === 1_000 })
+    t.strictSame(idsOf(page.jobs), [ids[1_000]])
+    t.equal(page.next, null)
+  })
+
+  t.test('a canary that completes is followed by the others, at their rate', async (t) => {
+    const { background, clock, ids, world } = await withDead(t)
+    world.broken = false
+    const replay = background.deadLetters.retry({ task: 'bad' }, { canary: true, ratePerSecond: 1 })
+    await clock.settle()
+    t.same(await replay, { matched: 3, done: 3, canary: { id: ids[0], state: 'completed' } })
+    await clock.settle()
+    t.match(await background.counts(), { default: { completed: 3, delayed: 1, failed: 1 } })
+  })
+
+  t.test('a canary that dies, or is cancelled, leaves the others where they are', async (t) => {
+    const { background, clock, ids } = await withDead(t)
+    const replay = background.deadLetters.retry({ task: 'bad' }, { canary: true })
+    await clock.settle()
+    t.same(await replay, { matched: 3, done: 1, canary: { id: ids[0], state: 'failed' } })
+    await background.pause()
+    const second = background.deadLetters.retry({ task: 'bad' }, { canary: true })
+    await clock.settle()
+    await background.cancel(ids[0] as string)
+    t.match(await second, { done: 1, canary: { state: 'cancelled' } })
+    t.match(await background.counts(), { default: { failed: 3 } })
+  })
+
+  t.test('a canary that takes longer than its timeout, or than the application lives, is not followed', async (t) => {
+    const { app, background, clock, ids } = await withDead(t)
+    await background.pause()
+    const replay = background.deadLetters.retry({ task: 'bad' }, { canary: true, canaryTimeout: 500 })
+    await clock.advance(499)
+    t.equal((await background.get(ids[0] as string))?.state, 'waiting')
+    await clock.advance(1)
+    t.same(await replay, { matched: 3, done: 1, canary: { id: ids[0], state: 'waiting' } })
+    const cut = background.deadLetters.retry({ task: 'bad' }, { canary: true, canaryTimeout: 600_000 })
+    await clock.settle()
+    const closing = closeInTime(app, clock)
+    t.match(await cut, { matched: 2, done: 1 })
+    await closing
+  })
+
+  t.test('the canary is the first that can be retried; without one, nothing is', async (t) => {
+    const { app, background, clock, world } = await ready(t)
+    await app.background.add(() => { throw new Error('no') })
+    await clock.settle()
+    t.same(await background.deadLetters.retry({}, { canary: true }), { matched: 1, done: 0 })
+    const job = await app.background.add('bad')
+    await clock.settle()
+    world.broken = false
+    const replay = background.deadLetters.retry({}, { canary: true })
+    await clock.settle()
+    t.match(await replay, { matched: 2, done: 1, canary: { id: job.id, state: 'completed' } })
+  })
+
+  t.test('a patch is merged into each payload, which must fit its schema', async (t) => {
+    const { app, background, clock } = await setup(t)
+    let broken = true
+    const schema = { type: 'object', required: ['n'], additionalProperties: false, properties: { n: { type: 'integer' }, gone: {}, deep: {}, list: {} } }
+    const handler = (payload: unknown): unknown => { if (broken) throw new Error('x'); return payload }
+    background.define('strict', { attempts: 1, schema }, handler)
+    background.define('free', { attempts: 1 }, handler)
+    await app.ready()
+    const first = await background.add('strict', { n: 1, gone: 1, deep: { a: 1, b: { c: 1 } }, list: [1, 2] })
+    const second = await background.add('free', 'text')
+    await clock.settle()
+    const { deadLetters } = background
+    const before = await deadLetters.list()
+    for (const dryRun of [true, false]) {
+      await t.rejects(deadLetters.retry({}, { patch: { n: 'x' }, dryRun }), { code: 'FST_BG_BAD_PAYLOAD' })
+      await t.rejects(deadLetters.retry({}, { patch: { list: 'x'.repeat(300_000) }, dryRun }), { code: 'FST_BG_PAYLOAD_TOO_LARGE' })
+    }
+    const cycle: Record<string, unknown> = {}
+    cycle['self'] = cycle
+    for (const patch of [cycle, [], null, 'x', { n: 1n }]) await t.rejects(deadLetters.retry({}, { patch: patch as never }), { code: 'FST_BG_BAD_OPTION' })
+    t.same(await deadLetters.list(), before, 'nothing has changed')
+    t.same(await deadLetters.retry({}, { patch: { n: 5, gone: null, deep: { a: null, b: { d: 2 } }, list: [3] }, dryRun: true }), { matched: 2, done: 0 })
+    t.same(await deadLetters.list(), before)
+    broken = false
+    await deadLetters.retry({}, { patch: { n: '5', gone: null, deep: { a: null, b: { d: 2 } }, list: [3] } })
+    t.same(await first.finished(), { n: 5, deep: { b: { c: 1, d: 2 } }, list: [3] }, 'coerced, as at the call')
+    t.same(await second.finished(), { n: '5', deep: { b: { d: 2 } }, list: [3] })
+    t.same(({} as Record<string, unknown>)['n'], undefined)
+  })
+
+  t.test('a patch that names __proto__ makes an own key of it', async (t) => {
+    const { background, clock, ids, world } = await withDead(t, 1)
+    world.broken = false
+    await background.deadLetters.retry(ids[0] as string, { patch: JSON.parse('{"__proto__":{"admin":true}}') as Record<string, unknown> })
+    await clock.settle()
+    const { payload } = await record(background, ids[0] as string)
+    t.ok(Object.hasOwn(payload as object, '__proto__'))
+    t.equal((payload as { admin?: boolean }).admin, undefined)
+  })
+
+  t.test('a backend that cannot change payloads refuses a patch by name, before anything is retried', async (t) => {
+    const real = memory({ clock: new TestClock() })
+    const { patch: _, ...capabilities } = real.capabilities
+    const backend = new Proxy(real, { get: (target, key) => key === 'capabilities' ? capabilities : typeof Reflect.get(target, key) === 'function' ? (Reflect.get(target, key) as () => unknown).bind(target) : Reflect.get(target, key) })
+    const { app, background } = await setup(t, { backend })
+    background.define('bad', { attempts: 1 }, () => { throw new Error('x') })
+    await app.ready()
+    const job = await background.add('bad')
+    await t.rejects(job.finished())
+    await t.rejects(background.deadLetters.retry({}, { patch: { a: 1 } }), { code: 'FST_BG_NOT_SUPPORTED', message: /another payload is not supported by the backend "memory"/ })
+    t.equal((await background.get(job.id))?.state, 'failed')
   })
 })
 

@@ -741,6 +741,21 @@ promise('only dead letters are retried, each once', async (t, bench) => {
   t.strictSame(await bench.states([failed, done, waiting]), ['waiting', 'completed', 'waiting'])
 })
 
+promise('dead letters start again with the payloads that they are given', async (t, bench) => {
+  bench.backend.want('default', 1)
+  const first = await bench.end(dead, { payload: { n: 1 } })
+  const second = await bench.end(dead, { payload: { n: 2 } })
+  t.equal(await bench.backend.retry([first, second], 0, new Map([[first, { value: { n: 'other' }, bytes: 13 }]])), 2)
+  const payloads: unknown[] = []
+  for (let n = 0; n < 2; n++) {
+    const attempt = await bench.take()
+    payloads.push(attempt.payload)
+    await bench.settle(attempt, completed)
+  }
+  t.strictSame(payloads, [{ n: 'other' }, { n: 2 }])
+  t.match(await bench.read(first), { state: 'completed', payload: { n: 'other' } })
+}, { needs: 'patch' })
+
 promise('dead letters are retried with the spacing asked for', async (t, bench) => {
   bench.backend.want('default', 5)
   const ids = [await bench.end(dead), await bench.end(dead), await bench.end(dead)]
@@ -859,6 +874,17 @@ promise('list tells jobs in the order of making, by state, name, id and limit', 
   t.strictSame(await list({ limit: 9, states: ['waiting', 'pending'], name: 'a', after: ids[0] as string }), [2])
   t.strictSame(await list({ limit: 9, states: ['failed'] }), [])
   t.strictSame(await list({ limit: 9, name: 'toString' }), [])
+})
+
+promise('list tells the jobs of one queue alone, and the newest first where that is asked', async (t, bench) => {
+  const ids = await bench.enqueue({ name: 'a' }, { name: 'b', queue: 'other' }, { name: 'b' }, { name: 'a', queue: 'other' })
+  const list = async (query: Parameters<Backend['list']>[0]) => (await bench.backend.list(query)).map(({ id }) => ids.indexOf(id))
+  t.strictSame(await list({ limit: 9, queue: 'other' }), [1, 3])
+  t.strictSame(await list({ limit: 9, queue: 'default', name: 'b' }), [2])
+  t.strictSame(await list({ limit: 9, newestFirst: true }), [3, 2, 1, 0])
+  t.strictSame(await list({ limit: 2, newestFirst: true }), [3, 2])
+  t.strictSame(await list({ limit: 9, newestFirst: true, after: ids[2] as string }), [1, 0])
+  t.strictSame(await list({ limit: 1, newestFirst: true, queue: 'other', after: ids[3] as string }), [1])
 })
 
 promise('a list after an id that was forgotten goes on from its place', async (t, bench) => {

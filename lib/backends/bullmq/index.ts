@@ -7,6 +7,7 @@ import type { Backend, BackendSettings, CancelAnswer, Change, Duplicates, JobQue
 import { systemClock, type Timer } from '../../clock.ts'
 import { errors } from '../../errors.ts'
 import type { Attempt, CancelReason, JobRecord, NewJob, Outcome } from '../../job.ts'
+import type { Copied } from '../../json.ts'
 import { TASK_DEFAULTS } from '../../job-options.ts'
 import { Adding } from './adding.ts'
 import type { StoredAttempt } from './attempt.ts'
@@ -48,7 +49,7 @@ interface Started {
 class Bullmq implements Backend {
   readonly name = 'bullmq'
   readonly durable = true
-  readonly capabilities = { inline: false, delay: true, ttl: true, priority: true, limiter: true, deduplication: true, cancelled: false }
+  readonly capabilities = { inline: false, delay: true, ttl: true, priority: true, limiter: true, deduplication: true, cancelled: false, patch: true }
   readonly #settings: BullmqSettings
   readonly #coder: Coder
   readonly #clock = systemClock
@@ -152,13 +153,14 @@ class Bullmq implements Backend {
     })
   }
 
-  async retry (ids: readonly string[], spacing: number): Promise<number> {
+  async retry (ids: readonly string[], spacing: number, payloads?: ReadonlyMap<string, Copied>): Promise<number> {
     let done = 0
     for (const id of new Set(ids)) {
       const found = await this.#reach.bounded(() => this.#up.reader.find(id))
       if (found?.state !== 'failed') continue
-      if (done === 0 || spacing === 0) await this.#reach.bounded(() => found.queue.revive(id))
-      else this.#reviveIn(done * spacing, found.queue, id)
+      const payload = payloads?.get(id)
+      if (done === 0 || spacing === 0) await this.#reach.bounded(() => found.queue.revive(id, payload))
+      else this.#reviveIn(done * spacing, found.queue, id, payload)
       done++
     }
     return done
@@ -252,10 +254,10 @@ class Bullmq implements Backend {
   }
 
   /** Until then it stays a dead letter: nothing is lost if this process ends before. */
-  #reviveIn (ms: number, queue: BullmqQueue, id: string): void {
+  #reviveIn (ms: number, queue: BullmqQueue, id: string, payload: Copied | undefined): void {
     const timer = this.#clock.setTimer(() => {
       this.#spaced.delete(timer)
-      this.#reach.persist(() => queue.revive(id)).catch(() => {}) // removed meanwhile, or retried by somebody else
+      this.#reach.persist(() => queue.revive(id, payload)).catch(() => {}) // removed meanwhile, or retried by somebody else
     }, ms)
     this.#spaced.add(timer)
   }

@@ -11,6 +11,7 @@ import type { Clock } from '../../clock.ts'
 import { errors, LONGEST_MS } from '../../errors.ts'
 import type { CancelReason, Failure, NewJob, Outcome, Policy } from '../../job.ts'
 import type { ErrorFacts } from '../../describe.ts'
+import type { Copied } from '../../json.ts'
 import { StoredAttempt } from './attempt.ts'
 import type { Coder } from './codec.ts'
 import type { Connections, StoreQueue, StoreWorker } from './connections.ts'
@@ -128,8 +129,9 @@ export class BullmqQueue {
   }
 
   /** A dead letter starts again. */
-  async revive (id: string): Promise<void> {
+  async revive (id: string, payload: Copied | undefined): Promise<void> {
     const job = await this.store.getJob(id)
+    if (payload !== undefined) await job?.updateData(this.#parts.coder.encode(payload.value))
     await job?.retry('failed', { resetAttemptsMade: true })
   }
 

@@ -56,8 +56,10 @@ export class Reader {
   }
 
   async list (query: JobQuery): Promise<JobRecord[]> {
-    const places = await this.#places(query.states)
-    const ids = [...places.keys()].filter((id) => query.after === undefined || id > query.after).sort()
+    const places = await this.#places(query)
+    const { after, newestFirst = false } = query
+    const ids = [...places.keys()].filter((id) => after === undefined || (newestFirst ? id < after : id > after)).sort()
+    if (newestFirst) ids.reverse()
     const records: JobRecord[] = []
     for (let first = 0; first < ids.length && records.length < query.limit; first += PAGE) {
       const page = await Promise.all(ids.slice(first, first + PAGE).map((id) => this.#read(places.get(id) as Found, id)))
@@ -70,9 +72,10 @@ export class Reader {
   }
 
   /** By id; a job that moves meanwhile may be met in two states, of which the later counts. */
-  async #places (states: readonly JobState[] | undefined): Promise<Map<string, Found>> {
+  async #places ({ states, queue: only }: JobQuery): Promise<Map<string, Found>> {
     const places = new Map<string, Found>()
     for (const queue of this.#parts.queues.values()) {
+      if (only !== undefined && queue.name !== only) continue
       for (const [type, meant] of TYPES) {
         if (states !== undefined && !meant.some((state) => states.includes(state))) continue
         for (const ids of await queue.store.getBackend().getRanges([type], 0, -1, true)) {

@@ -45,6 +45,14 @@ export class ById<E extends Indexed> {
     }
   }
 
+  /** The other way round: all of them, or those whose ids come before one. */
+  * before (id: string | undefined): Generator<E> {
+    for (let at = id === undefined ? this.#entries.length - 1 : this.#seek(id); at >= this.#first; at--) {
+      const entry = this.#entries[at]
+      if (entry !== undefined && (id === undefined || entry.id < id)) yield entry
+    }
+  }
+
   /** Index of the first entry that has this id or a higher one. */
   #seek (id: string): number {
     let low = this.#first

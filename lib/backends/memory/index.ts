@@ -3,6 +3,7 @@ import type { Backend, BackendSettings, CancelAnswer, Change, Duplicate, Duplica
 import { systemClock, type Clock } from '../../clock.ts'
 import { errors } from '../../errors.ts'
 import { isFinal, type Attempt, type CancelReason, type JobRecord, type JobState, type NewJob, type Outcome } from '../../job.ts'
+import type { Copied } from '../../json.ts'
 import { endingOf, remember, toRecord, type Entry, type EntryAttempt } from './entry.ts'
 import { Lifecycle } from './lifecycle.ts'
 import type { Queue } from './queue.ts'
@@ -21,7 +22,7 @@ export function memory (options: MemoryOptions = {}): Backend {
 export class Memory implements Backend {
   readonly name: string = 'memory'
   readonly durable = false
-  readonly capabilities = { inline: true, delay: true, ttl: true, priority: true, limiter: true, deduplication: true, cancelled: true }
+  readonly capabilities = { inline: true, delay: true, ttl: true, priority: true, limiter: true, deduplication: true, cancelled: true, patch: true }
   readonly clock: Clock
   #sink: Sink | undefined
   #started: Lifecycle | undefined
@@ -141,12 +142,17 @@ export class Memory implements Backend {
     return 'cancelled'
   }
 
-  retry (ids: readonly string[], spacing: number): number {
+  retry (ids: readonly string[], spacing: number, payloads?: ReadonlyMap<string, Copied>): number {
     const now = this.clock.monotonic()
     let done = 0
     for (const id of ids) {
       const entry = this.#find(id)
       if (entry?.state !== 'failed' || !endingOf(entry).retryable) continue
+      const other = payloads?.get(id)
+      if (other !== undefined) {
+        entry.job.payload = other.value
+        entry.job.bytes = other.bytes
+      }
       this.#jobs.revive(entry, done++ * spacing, now)
       this.#jobs.stir(entry.home)
     }
@@ -172,8 +178,10 @@ export class Memory implements Backend {
   list (query: JobQuery): JobRecord[] {
     this.#jobs.sweep()
     const found: JobRecord[] = []
-    for (const entry of this.#jobs.index.after(query.after)) {
+    const { index } = this.#jobs
+    for (const entry of query.newestFirst === true ? index.before(query.after) : index.after(query.after)) {
       if (found.length >= query.limit) break
+      if (query.queue !== undefined && entry.job.queue !== query.queue) continue
       if (query.name !== undefined && entry.job.name !== query.name) continue
       if (query.states !== undefined && !query.states.includes(this.#shown(entry))) continue
       found.push(this.#record(entry))

@@ -4,6 +4,7 @@ import * as check from '../../check.ts'
 import { systemClock, type Clock } from '../../clock.ts'
 import { errors } from '../../errors.ts'
 import type { Attempt, CancelReason, JobRecord, NewJob, Outcome } from '../../job.ts'
+import type { Copied } from '../../json.ts'
 import { noteOverdue, noteProgress, settle } from './attempts.ts'
 import { openFile, prepareConnection, stopWaiting, type SqliteDatabase } from './driver.ts'
 import { Engine } from './engine.ts'
@@ -50,7 +51,7 @@ export function sqlite (options: SqliteOptions): Backend {
 class Sqlite implements Backend {
   readonly name = 'sqlite'
   readonly durable = true
-  readonly capabilities = { inline: false, delay: true, ttl: true, priority: true, limiter: true, deduplication: true, cancelled: true }
+  readonly capabilities = { inline: false, delay: true, ttl: true, priority: true, limiter: true, deduplication: true, cancelled: true, patch: true }
   readonly clock?: Clock
   readonly #path: string | undefined
   readonly #database: SqliteDatabase | undefined
@@ -134,10 +135,10 @@ class Sqlite implements Backend {
     return answer
   }
 
-  async retry (ids: readonly string[], spacing: number): Promise<number> {
+  async retry (ids: readonly string[], spacing: number, payloads?: ReadonlyMap<string, Copied>): Promise<number> {
     return this.#engine.write((tx) => {
       let done = 0
-      for (const id of ids) if (retry(tx, id, done * spacing)) done++
+      for (const id of ids) if (retry(tx, id, done * spacing, payloads?.get(id))) done++
       return done
     })
   }

@@ -6,7 +6,11 @@ import { toRecord, type Row } from './row.ts'
 import type { Connection } from './transaction.ts'
 
 const FIND = 'SELECT * FROM background_jobs WHERE id = ?'
-const LIST = 'SELECT * FROM background_jobs WHERE id > ? AND name = coalesce(?, name) AND state IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?'
+const MEANT = 'name = coalesce(?, name) AND queue = coalesce(?, queue) AND state IN (SELECT value FROM json_each(?))'
+const LIST = `SELECT * FROM background_jobs WHERE id > ? AND ${MEANT} ORDER BY id LIMIT ?`
+const LIST_BACK = `SELECT * FROM background_jobs WHERE id < ? AND ${MEANT} ORDER BY id DESC LIMIT ?`
+/** Above all ids. */
+const END = 'g'
 const COUNTS = 'SELECT queue, what, n FROM background_counts'
 const TALLY = 'SELECT queue, name AS task, state, count(*) AS jobs FROM background_jobs GROUP BY queue, name, state'
 const LEVEL = `SELECT priority, ready_at FROM background_jobs WHERE queue = ? AND state = 'waiting' AND priority < ?
@@ -34,11 +38,12 @@ export class Reads {
     return row === undefined ? undefined : toRecord(row, this.limitedUntil(row.queue))
   }
 
-  list ({ after = '', name, states = ALL, limit }: JobQuery): JobRecord[] {
+  list ({ newestFirst = false, after = newestFirst ? END : '', name, queue, states = ALL, limit }: JobQuery): JobRecord[] {
     // Waiting jobs that a limiter holds back are shown as delayed: whether they are meant is known afterwards.
     const limits = [...this.#queues.values()].some(({ limiter }) => limiter !== undefined)
     const asked = limits && states.includes('delayed') ? [...states, 'waiting'] : states
-    const rows = this.#db.all<Row>(LIST, after, name ?? null, JSON.stringify(asked), limits || limit === Infinity ? -1 : limit)
+    const sql = newestFirst ? LIST_BACK : LIST
+    const rows = this.#db.all<Row>(sql, after, name ?? null, queue ?? null, JSON.stringify(asked), limits || limit === Infinity ? -1 : limit)
     const records = rows.map((row) => toRecord(row, this.limitedUntil(row.queue)))
     return limits ? records.filter(({ state }) => states.includes(state)).slice(0, limit) : records
   }

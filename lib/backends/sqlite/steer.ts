@@ -1,6 +1,7 @@
 /** Adding, releasing, cancelling, retrying and removing jobs. */
 import { startDelay, isFinal, type CancelReason, type JobState, type NewJob } from '../../job.ts'
 import type { CancelAnswer, Duplicate } from '../../backend.ts'
+import type { Copied } from '../../json.ts'
 import { enter, mark } from './deduplication.ts'
 import { ownPolicy, type Row } from './row.ts'
 import type { Transaction } from './transaction.ts'
@@ -16,6 +17,7 @@ const CANCEL = `UPDATE background_jobs SET state = 'cancelled', reason = ?, fini
   WHERE seq = ?`
 const REVIVE = `UPDATE background_jobs SET state = ?, ready_at = ?, run_at = ?, delay_reason = 'retry', attempts_made = 0, started_at = NULL,
   finished_at = NULL, ended = NULL, failure = NULL, error = NULL, progress = NULL, cancel = NULL WHERE seq = ?`
+const REPLACE = 'UPDATE background_jobs SET payload = ?, bytes = ? WHERE seq = ?'
 const REMOVE = "DELETE FROM background_jobs WHERE id = ? AND state IN ('completed', 'failed', 'cancelled') RETURNING queue, state"
 
 export interface StagedJob {
@@ -71,11 +73,12 @@ export function end (tx: Transaction, row: Pick<Row, 'seq' | 'id' | 'queue' | 's
 }
 
 /** Answers whether it was a dead letter. */
-export function retry (tx: Transaction, id: string, delay: number): boolean {
+export function retry (tx: Transaction, id: string, delay: number, payload?: Copied): boolean {
   const row = tx.db.get<Row>(FIND, id)
   if (row?.state !== 'failed') return false
   const state = delay > 0 ? 'delayed' : 'waiting'
   const due = tx.now + Math.ceil(delay)
+  if (payload !== undefined) tx.db.run(REPLACE, JSON.stringify(payload.value), payload.bytes, row.seq)
   tx.db.run(REVIVE, state, due, delay > 0 ? due : null, row.seq)
   tx.move(id, row.queue, 'failed', state, 'retry')
   if (delay > 0) tx.wake(due)
