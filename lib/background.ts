@@ -108,13 +108,18 @@ export class BackgroundFacade implements Omit<Background, 'define' | 'add'> {
     return this
   }
 
-  async add (target: unknown, second?: unknown, third?: unknown): Promise<JobHandle> {
-    const { intake, control } = this.#core
-    const job = intake.prepare(target, second, third, this.#app, null)
-    intake.admit(job)
-    const stored = intake.store([job], false)
-    if (stored !== undefined) await stored
-    return new Handle(control, job)
+  // Not async: it would take three promises and a frame for each job, where one promise does.
+  add (target: unknown, second?: unknown, third?: unknown): Promise<JobHandle> {
+    try {
+      const { intake, control } = this.#core
+      const job = intake.prepare(target, second, third, this.#app, null)
+      intake.admit(job)
+      const stored = intake.store([job], false)
+      const handle = new Handle(control, job)
+      return stored === undefined ? Promise.resolve(handle) : stored.then(() => handle)
+    } catch (refusal) {
+      return Promise.reject(refusal)
+    }
   }
 
   addBulk (jobs: readonly BulkJob[]): Promise<JobHandle[]> { return this.#core.bulk.add(jobs, this.#app) }

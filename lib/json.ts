@@ -78,7 +78,8 @@ function copyObject (value: object, text: { bytes: number }, depth: number): Jso
   if (prototype !== Object.prototype && prototype !== null) return NOT_PLAIN
   const copy: Record<string, Json> = {}
   let members = 0
-  for (const key of Object.keys(value)) {
+  for (const key in value) { // an array of the keys would be a fourth of a small object's copy
+    if (!Object.hasOwn(value, key)) continue
     const member = (value as Record<string, unknown>)[key]
     if (member === undefined) continue
     const copied = copyPlain(member, text, depth)
@@ -115,7 +116,7 @@ export function cloneJson (value: Json): Json {
   if (typeof value !== 'object' || value === null) return value
   if (Array.isArray(value)) return value.map(cloneJson)
   const copy: Record<string, Json> = {}
-  for (const key of Object.keys(value)) {
+  for (const key in value) {
     // Defined, not assigned: `__proto__` from a JSON text is an own key and must stay one.
     if (key === '__proto__') Object.defineProperty(copy, key, { value: cloneJson(value[key] as Json), enumerable: true, configurable: true, writable: true })
     else copy[key] = cloneJson(value[key] as Json)

@@ -122,7 +122,7 @@ export class Intake {
     const task = this.#registry.get(target)
     const policy = resolvePolicy('options', task.policy, options)
     const { value, bytes } = takePayload(task, payload, this.#settings.maxPayloadBytes)
-    this.#check(policy, task.policy, false)
+    if (policy !== task.policy) this.#check(policy, task.policy, false) // the task's own was checked at ready()
     return this.#make(task.name, value, bytes, policy, app, requestId, undefined)
   }
 

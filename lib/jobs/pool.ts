@@ -37,7 +37,7 @@ export class Pool<Run extends { readonly body: unknown }> {
   /** Slots start here, so that no job sees the async context of whoever happened to wake them. */
   readonly #home = new AsyncResource('BackgroundTasks')
   /** Slots stay open: to open one costs more than a job. */
-  readonly #parked: Array<() => void> = []
+  readonly #parked: Array<Slot<Run>> = []
   #open = 0
   #looking = false
   /** Slots inside a body. */
@@ -72,44 +72,48 @@ export class Pool<Run extends { readonly body: unknown }> {
 
   #wake (): void {
     if (this.#looking || this.#inbox.length === 0) return
-    const wake = this.#parked.pop()
-    if (wake === undefined && this.#open === this.concurrency) return
+    const slot = this.#parked.pop()
+    if (slot === undefined && this.#open === this.concurrency) return
     this.#looking = true
-    if (wake !== undefined) return wake()
+    // Later, and at home: nothing starts inside whoever brought the work.
+    this.#home.runInAsyncScope(() => {
+      if (slot === undefined) this.#openSlot()
+      else queueMicrotask(slot.look)
+    })
+  }
+
+  #openSlot (): void {
     this.#open++
-    this.#home.runInAsyncScope(() => { void this.#slots.add(this.#slot) })
+    const slot = new Slot<Run>((self) => this.#look(self), (self, threw, value) => this.#end(self, threw, value))
+    void this.#slots.add(() => new Promise<never>(() => { slot.look() }))
   }
 
-  readonly #slot = async (): Promise<void> => {
-    for (;;) {
-      while (this.#turns.over) await this.#turns.next()
-      this.#blame()
-      const attempt = this.#inbox.shift()
-      this.#looking = false
-      if (attempt === undefined) {
-        await this.#park()
-        continue
-      }
-      this.#running++
-      const run = this.#begin(attempt)
-      let threw = false
-      let value: unknown
-      try {
-        value = await run?.body
-      } catch (thrown) {
-        threw = true
-        value = thrown
-      }
-      this.#running--
-      const looks = !this.#looking
-      this.#looking = true // what `ended` brings needs no other slot
-      if (run !== undefined) this.#work.ended(run, threw, value)
-      if (!looks) await this.#park()
+  #look (slot: Slot<Run>): void {
+    if (this.#turns.over) {
+      void this.#turns.next().then(slot.look)
+      return
     }
+    this.#blame()
+    const attempt = this.#inbox.shift()
+    this.#looking = false
+    if (attempt === undefined) {
+      this.#parked.push(slot)
+      return
+    }
+    this.#running++
+    slot.run = this.#begin(attempt)
+    whenSettled(slot.run?.body, slot.resolved, slot.rejected)
   }
 
-  #park (): Promise<void> {
-    return new Promise((resolve) => { this.#parked.push(resolve) })
+  #end (slot: Slot<Run>, threw: boolean, value: unknown): void {
+    this.#running--
+    const looks = !this.#looking
+    this.#looking = true // what `ended` brings needs no other slot
+    const { run } = slot
+    slot.run = undefined
+    if (run !== undefined) this.#work.ended(run, threw, value)
+    if (looks) this.#look(slot)
+    else this.#parked.push(slot)
   }
 
   #begin (attempt: Attempt): Run | undefined {
@@ -169,4 +173,29 @@ export class Pool<Run extends { readonly body: unknown }> {
   announce (): void {
     this.#want(this.#paused || this.#stopped ? 0 : this.concurrency - this.#held)
   }
+}
+
+/** Its callbacks are made once: an `await` makes them anew for each job, a twentieth of what a job costs. */
+class Slot<Run> {
+  run: Run | undefined
+  readonly look: () => void
+  readonly resolved: (value: unknown) => void
+  readonly rejected: (thrown: unknown) => void
+
+  constructor (look: (slot: Slot<Run>) => void, end: (slot: Slot<Run>, threw: boolean, value: unknown) => void) {
+    this.look = () => { look(this) }
+    this.resolved = (value) => { end(this, false, value) }
+    this.rejected = (thrown) => { end(this, true, thrown) }
+  }
+}
+
+/** As `await` does it, whatever anybody's promise has for a `then`. Never calls back at once. */
+function whenSettled (body: unknown, resolved: (value: unknown) => void, rejected: (thrown: unknown) => void): void {
+  let promise: Promise<unknown>
+  try {
+    promise = Promise.resolve(body)
+  } catch (thrown) {
+    promise = Promise.reject(thrown)
+  }
+  void Promise.prototype.then.call(promise, resolved, rejected)
 }

@@ -50,6 +50,8 @@ export interface RunnerSettings {
   readonly durable: (job: NewJob) => boolean
 }
 
+/** Of most attempts. */
+const COMPLETED: Judged = { outcome: { kind: 'completed' } }
 const CANCELLED: Judged = { outcome: { kind: 'cancelled', reason: 'user' } }
 /** A body still alive after so many times its timeout is given up. */
 const GIVE_UP_AFTER = 10
@@ -168,6 +170,7 @@ export class Runner {
 
   #judge (running: Running, threw: boolean, value: unknown): Judged {
     if (running.aborted !== undefined) return this.#judgeAborted(running)
+    if (!threw && value === undefined) return COMPLETED
     if (!threw) return { outcome: { kind: 'completed', ...keepResult(value, this.settings.maxResultBytes) } }
     const { attempt } = running
     return { ...afterThrow(value, attempt.job.policy, factsOf(attempt), this.settings.clock), thrown: value }

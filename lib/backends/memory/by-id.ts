@@ -81,9 +81,15 @@ export class ById<E extends Indexed> {
   }
 
   #tidy (): void {
-    const kept = this.#entries.filter((entry) => entry !== undefined)
-    for (const [at, entry] of kept.entries()) entry.at = at
-    this.#entries = kept
+    const entries = this.#entries
+    let kept = 0
+    for (let at = this.#first; at < entries.length; at++) {
+      const entry = entries[at]
+      if (entry === undefined) continue
+      entry.at = kept
+      entries[kept++] = entry
+    }
+    entries.length = kept
     this.#first = 0
     this.#holes = 0
   }
