@@ -116,7 +116,7 @@ export class BackgroundFacade implements Omit<Background, 'define' | 'add'> {
       intake.admit(job)
       const stored = intake.store([job], false)
       const handle = new Handle(control, job)
-      return stored === undefined ? Promise.resolve(handle) : stored.then(() => handle)
+      return stored instanceof Promise ? stored.then(() => handle) : Promise.resolve(handle)
     } catch (refusal) {
       return Promise.reject(refusal)
     }
