@@ -23,6 +23,7 @@ import { errors } from './errors.ts'
 import type { AbortKind } from './errors.ts'
 import type { Attempt, CancelReason, JobRecord, JobState, NewJob, Outcome, Policy } from './job.ts'
 import type { Copied, Json } from './json.ts'
+import type { Fire, KeptSchedule, Overlap, Schedule } from './schedule.ts'
 
 export type Awaitable<T> = T | Promise<T>
 
@@ -61,6 +62,8 @@ export type Incident =
   | { readonly kind: 'stalled', readonly job: NewJob }
   /** Attempts of a process that died; their jobs start again, or are `stalled`. */
   | { readonly kind: 'recovered', readonly count: number }
+  /** A time of a schedule passed without a job. */
+  | { readonly kind: 'skipped', readonly schedule: Schedule, readonly why: 'overlap' | 'missed' }
   /** The store is away: told once, and once when it is back. */
   | { readonly kind: 'lost', readonly error: ErrorFacts }
   | { readonly kind: 'back', readonly awayMs: number }
@@ -72,6 +75,10 @@ export interface BackendSettings {
   readonly policyOf?: (task: string) => Policy | undefined
   /** Ms after which whoever staged a job releases it in any case, if that process lives. */
   readonly maxHold: number
+  /** What to do with a schedule whose time has come. Without it no schedule fires. */
+  readonly fire?: Fire
+  /** The first time of a schedule after an instant; both epoch ms. May have to load something first. */
+  readonly nextTime?: (schedule: Schedule, after: number) => Awaitable<number | undefined>
   /** Adds a job as `app.background.add` would, with all its checks; for backends that make jobs by themselves. */
   readonly add?: (task: string, payload: unknown) => Promise<{ readonly id: string }>
 }
@@ -156,6 +163,20 @@ export interface Change {
 
 export type CancelAnswer = 'cancelled' | 'cancelling' | 'final' | undefined
 
+/** The part of a backend that keeps schedules, and asks `fire` when their time has come: one process of all that share them. */
+export interface ScheduleStore {
+  readonly overlaps: readonly Overlap[]
+  /**
+   * In place of one with the same id. `next`: its first time; ignored, with the count, where one with the same timing is
+   * kept. Undefined: it has no time, and is not kept.
+   */
+  put (schedule: Schedule, next: number | undefined): Awaitable<void>
+  /** Answers whether it was there. What it has made stays. */
+  remove (id: string): Awaitable<boolean>
+  /** In the order of their ids. */
+  list (): Awaitable<KeptSchedule[]>
+}
+
 export interface Backend {
   readonly name: string
   /** Whether accepted jobs survive the process. */
@@ -163,6 +184,8 @@ export interface Backend {
   readonly capabilities: Capabilities
   /** The time it lives by, when that is not the system's; the plugin then lives by it too. */
   readonly clock?: Clock
+  /** Absent: it keeps no schedules. */
+  readonly schedules?: ScheduleStore
   /** True from a call that the store refused or did not answer until one succeeds. */
   readonly unreachable?: boolean
 

@@ -10,6 +10,7 @@ import type { DeadLetters } from './jobs/dead-letters.ts'
 import { Handle, type JobHandle } from './jobs/handle.ts'
 import type { Hooks, TaskHooks } from './jobs/hooks.ts'
 import type { Registry } from './jobs/registry.ts'
+import type { ScheduleOptions, ScheduleRecord, Schedules } from './jobs/schedule.ts'
 import type { Stats, StatsReader } from './jobs/stats.ts'
 import type {
   Handler, InlineFunction, PayloadArguments, PayloadOfName, PayloadOfSchema, Task, TaskName, TaskOptions,
@@ -73,7 +74,23 @@ export interface Background<Provider extends FastifyTypeProvider = FastifyTypePr
    */
   onIdle (options?: { timeout?: number | undefined }): Promise<void>
   readonly deadLetters: DeadLetters
+
+  /**
+   * Makes a job at each time of a schedule, in one process of all that share the backend. Replaces a schedule with the same
+   * id; one with the same times keeps its next one. To be called when the application is ready, at each start: in an
+   * `onReady` hook for instance. Resolves when the backend has it.
+   * @throws FST_BG_NOT_READY, FST_BG_CLOSING, FST_BG_NOT_SUPPORTED, FST_BG_PEER_MISSING, FST_BG_STORE_UNAVAILABLE, FST_BG_BAD_OPTION,
+   * FST_BG_UNKNOWN_OPTION, FST_BG_UNKNOWN_TASK, FST_BG_BAD_PAYLOAD, FST_BG_PAYLOAD_NOT_JSON, FST_BG_PAYLOAD_TOO_LARGE
+   */
+  schedule<Payload, Result> (id: string, options: ScheduleOptions, task: Task<Payload, Result>, ...rest: SchedulePayload<NoInfer<Payload>>): Promise<ScheduleRecord>
+  schedule<Name extends TaskName> (id: string, options: ScheduleOptions, name: Name, ...rest: SchedulePayload<PayloadOfName<Name>>): Promise<ScheduleRecord>
+  /** Answers whether there was one. Jobs that it has made stay. */
+  unschedule (id: string): Promise<boolean>
+  /** In the order of their ids. */
+  schedules (): Promise<ScheduleRecord[]>
 }
+
+type SchedulePayload<Payload> = undefined extends Payload ? [payload?: Payload] : null extends Payload ? [payload?: Payload] : [payload: Payload]
 
 /** The one core behind all the facades. */
 export interface Core {
@@ -84,9 +101,10 @@ export interface Core {
   readonly control: Control
   readonly deadLetters: DeadLetters
   readonly stats: StatsReader
+  readonly schedules: Schedules
 }
 
-export class BackgroundFacade implements Omit<Background, 'define' | 'add'> {
+export class BackgroundFacade implements Omit<Background, 'define' | 'add' | 'schedule'> {
   readonly #core: Core
   readonly #app: FastifyInstance
 
@@ -130,4 +148,11 @@ export class BackgroundFacade implements Omit<Background, 'define' | 'add'> {
   pause (queue?: string): Promise<void> { return this.#core.control.pause(queue) }
   resume (queue?: string): Promise<void> { return this.#core.control.resume(queue) }
   onIdle (options?: { timeout?: number | undefined }): Promise<void> { return this.#core.control.onIdle(options) }
+
+  schedule (id: string, options: ScheduleOptions, task: unknown, payload?: unknown): Promise<ScheduleRecord> {
+    return this.#core.schedules.put(id, options, task, payload)
+  }
+
+  unschedule (id: string): Promise<boolean> { return this.#core.schedules.remove(id) }
+  schedules (): Promise<ScheduleRecord[]> { return this.#core.schedules.list() }
 }

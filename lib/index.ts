@@ -8,7 +8,7 @@ export {
 export type { Background } from './background.ts'
 export type {
   Awaitable, Backend, BackendSettings, CancelAnswer, Capabilities, Change, Incident, JobQuery, Load, Note, QueueCounts, QueueSettings, Rate,
-  Retention, Sink, Tally
+  Retention, ScheduleStore, Sink, Tally
 } from './backend.ts'
 export type { Clock, Timer } from './clock.ts'
 export type { AppEvent, AttemptEnded, AttemptEvent, BackgroundEvents, JobEvent } from './events.ts'
@@ -27,6 +27,7 @@ export type { Canary, DeadLetterAnswer, DeadLetterRetryOptions } from './jobs/de
 export type { DeadLetterFilter, DeadLetterGroups, DeadLetterPage, DeadLetterQuery, DeadLetters } from './jobs/dead-letters.ts'
 export type { TaskHooks } from './jobs/hooks.ts'
 export type { JobHandle } from './jobs/handle.ts'
+export type { ScheduleOptions, ScheduleRecord } from './jobs/schedule.ts'
 export type { Health, HealthStatus } from './jobs/health.ts'
 export type { LeakedBodies } from './jobs/runner.ts'
 export type { QueueStats, Stats } from './jobs/stats.ts'
@@ -36,4 +37,5 @@ export type {
 } from './jobs/task.ts'
 export type { ThreadContext, ThreadLog } from './jobs/thread-entry.ts'
 export type { Json } from './json.ts'
+export type { Fire, Firing, KeptSchedule, Missed, Overlap, Schedule, ScheduleRule } from './schedule.ts'
 export type { Action, Authorize, BackgroundTasksOptions, Role, HealthOptions, QueueOptions, RetentionOptions, RoutesOptions } from './options.ts'

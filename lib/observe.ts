@@ -10,6 +10,7 @@ import type { AbortKind } from './errors.ts'
 import { channels, type AttemptEvent, type JobEvent } from './events.ts'
 import type { Attempt, CancelReason, Failure, JobRecord, NewJob, Outcome } from './job.ts'
 import { attemptFields, harmless, jobFields, type Job, type Logger } from './log.ts'
+import type { Schedule } from './schedule.ts'
 import { NAMED, Throttle } from './throttle.ts'
 
 /** Since the plugin was registered. */
@@ -34,11 +35,13 @@ export interface Incidents {
   blocked: number
   /** Jobs that their store could not take. */
   unstored: number
+  /** Times of schedules that passed without a job. */
+  skipped: number
 }
 
 export class Observer {
   readonly totals: Totals = { completed: 0, cancelled: 0, failedAttempts: 0, deadLettered: 0 }
-  readonly incidents: Incidents = { refused: 0, evicted: 0, held: 0, floating: 0, blocked: 0, unstored: 0 }
+  readonly incidents: Incidents = { refused: 0, evicted: 0, held: 0, floating: 0, blocked: 0, unstored: 0, skipped: 0 }
   readonly #app: FastifyInstance
   readonly #log: Logger
   readonly #often: Throttle
@@ -164,6 +167,21 @@ export class Observer {
       const fields = { ...jobFields(last), count, err: error }
       if (told) this.#log.warn(fields, 'jobs refused: their store cannot take them')
       else this.#log.error(fields, 'jobs lost: their store could not take them, and their response could not wait')
+    })
+  }
+
+  /** A time of a schedule passed without a job. */
+  skipped ({ id, name, queue }: Schedule, why: 'overlap' | 'missed'): void {
+    this.incidents.skipped++
+    this.#often.say(`skipped ${id} ${why}`, 1, (count) => {
+      const text = why === 'overlap' ? 'schedule skipped: its last job has not ended' : 'schedule skipped: nobody was there at its time'
+      this.#log.warn({ schedule: id, task: name, queue, count }, text)
+    })
+  }
+
+  scheduleFailed ({ id, name, queue }: Schedule, error: ErrorFacts): void {
+    this.#often.say(`schedule ${id}`, 1, (count) => {
+      this.#log.error({ schedule: id, task: name, queue, count, err: error }, 'schedule cannot fire')
     })
   }
 

@@ -17,6 +17,7 @@ import { Intake } from './jobs/add.ts'
 import { Bulk } from './jobs/bulk.ts'
 import { Changes } from './jobs/changes.ts'
 import { Control } from './jobs/control.ts'
+import { Cron } from './jobs/cron.ts'
 import { DeadLetters } from './jobs/dead-letters.ts'
 import { Dispatch } from './jobs/dispatch.ts'
 import { Drain } from './jobs/drain.ts'
@@ -25,6 +26,7 @@ import { listen } from './jobs/floating.ts'
 import { HealthCheck } from './jobs/health.ts'
 import { Hooks } from './jobs/hooks.ts'
 import { Registry } from './jobs/registry.ts'
+import { Schedules } from './jobs/schedule.ts'
 import { StatsReader } from './jobs/stats.ts'
 import { Threads } from './jobs/threads.ts'
 import { Observer } from './observe.ts'
@@ -69,6 +71,7 @@ function build (app: FastifyInstance, settings: Settings) {
   const dispatch = new Dispatch(settings, clock, { backends, registry, hooks, observer, changes })
   const control = new Control(backend, dispatch, observer, changes)
   const bulk = new Bulk(intake, control, clock)
+  const schedules = new Schedules({ settings, registry, intake, backends, observer, clock, cron: new Cron() })
   const deadLetters = new DeadLetters({ backends, control, registry, runner: dispatch.runner, observer, maxPayloadBytes: settings.maxPayloadBytes })
   const stats = new StatsReader(settings, backend, registry, dispatch)
   const gate = new Gate(backends.volatile, clock, observer, settings.maxHold)
@@ -79,7 +82,7 @@ function build (app: FastifyInstance, settings: Settings) {
   drain.onClosed(() => threads.close())
   drain.onClosed(() => { gate.close() })
   drain.onClosed(() => { observer.close() })
-  return { backends, clock, observer, registry, hooks, intake, bulk, dispatch, control, deadLetters, stats, gate, door, drain, health, threads }
+  return { backends, clock, observer, registry, hooks, intake, bulk, schedules, dispatch, control, deadLetters, stats, gate, door, drain, health, threads }
 }
 
 function childLogger (app: FastifyInstance, options: object): FastifyBaseLogger {
@@ -102,7 +105,9 @@ async function open (app: FastifyInstance, core: Core, { retention, maxHold, rol
     retention,
     maxHold,
     policyOf: (task) => registry.find(task)?.policy,
-    add: (task, payload) => own.add(task, payload)
+    add: (task, payload) => own.add(task, payload),
+    fire: (schedule, alive) => core.schedules.fire(schedule, alive),
+    nextTime: (schedule, after) => core.schedules.nextTime(schedule, after)
   })
   if (role === 'producer') backends.retire()
   dispatch.open(registry.queues)

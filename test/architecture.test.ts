@@ -7,7 +7,7 @@ import {
 } from './support/architecture.ts'
 
 const words = [
-  'job', 'job-options', 'backend', 'errors', 'describe', 'clock', 'deadlines', 'heap', 'id', 'json', 'check', 'peer', 'redact',
+  'job', 'job-options', 'backend', 'errors', 'describe', 'clock', 'deadlines', 'heap', 'id', 'json', 'check', 'peer', 'redact', 'schedule',
   'events', 'log', 'throttle'
 ]
 
@@ -187,5 +187,5 @@ t.test('the core imports no optional peer, not even for a type', async (t) => {
   // A file may load one when it is needed, and no earlier.
   const lazy = files({ 'index.ts': "import './core.ts'", 'core.ts': "import type { Job } from 'bullmq'\nf(() => import('bullmq'))" })
   t.strictSame(peersInCore(made, lazy, 'index.ts', ['core.ts']), ['core.ts:1: imports bullmq, an optional peer, and index.ts leads here'])
-  t.strictSame(peersInCore(manifest, lib, 'index.ts', ['jobs/threads.ts']), [])
+  t.strictSame(peersInCore(manifest, lib, 'index.ts', ['jobs/threads.ts', 'jobs/cron.ts']), [])
 })

@@ -51,10 +51,12 @@ test('the table in the README says what each backend can', (t) => {
   const readme = readFileSync(new URL('../README.md', import.meta.url), 'utf8')
   const rows = readme.slice(readme.indexOf('## What backends can')).split('\n').filter((line) => line.startsWith('| `'))
   const backends = [memory(), sqlite({ path: 'jobs.db' }), bullmq({ connection: 'redis://localhost' })]
-  for (const capability of Object.keys(memory().capabilities) as Array<keyof Capabilities>) {
-    const row = rows.find((line) => line.split('|')[1]?.includes(`\`${capability}\``))
+  const isSaid = (what: string, can: (backend: Backend) => boolean | undefined): void => {
+    const row = rows.find((line) => line.split('|')[1]?.includes(`\`${what}\``))
     const said = row?.split('|').slice(2, 5).map((cell) => /^ (yes|no)\b/.exec(cell)?.[1])
-    t.strictSame(said, backends.map(({ capabilities }) => capabilities[capability] ? 'yes' : 'no'), capability)
+    t.strictSame(said, backends.map((backend) => can(backend) ? 'yes' : 'no'), what)
   }
+  for (const capability of Object.keys(memory().capabilities) as Array<keyof Capabilities>) isSaid(capability, ({ capabilities }) => capabilities[capability])
+  isSaid('schedule()', ({ schedules }) => schedules !== undefined)
   t.end()
 })

@@ -65,7 +65,7 @@ export const healthSchema = {
       }
     },
     totals: counted('completed', 'cancelled', 'failedAttempts', 'deadLettered'),
-    incidents: counted('refused', 'evicted', 'held', 'floating', 'unstored', 'blocked'),
+    incidents: counted('refused', 'evicted', 'held', 'floating', 'unstored', 'blocked', 'skipped'),
     leaked: integer,
     oldestWaitingMs: number,
     eventLoopDelayMs: number,

@@ -11,6 +11,7 @@ import { resolvePolicy, type JobOptions } from '../job-options.ts'
 import type { Json } from '../json.ts'
 import type { Observer } from '../observe.ts'
 import type { Settings } from '../options.ts'
+import type { Schedule } from '../schedule.ts'
 import { MadeJob } from './made.ts'
 import { takePayload, type Registry } from './registry.ts'
 
@@ -38,11 +39,17 @@ export class Intake {
 
   open (): void { this.#state = 'open' }
   close (): void { this.#state = 'closed' }
+  get isOpen (): boolean { return this.#state === 'open' }
+
+  /** @throws FST_BG_NOT_READY, FST_BG_CLOSING */
+  mustBeOpen (what: string): void {
+    if (this.#state === 'booting') throw new errors.NotReady(what)
+    if (this.#state === 'closed') throw new errors.Closing()
+  }
 
   /** A job from `(fn, options)` or `(taskOrName, payload, options)`, as the arguments say. It has no room yet, and no id. */
   prepare (target: unknown, second: unknown, third: unknown, app: FastifyInstance, requestId: string | null): MadeJob {
-    if (this.#state === 'booting') throw new errors.NotReady('adding a job')
-    if (this.#state === 'closed') throw new errors.Closing()
+    this.mustBeOpen('adding a job')
     if (requestId !== null && this.#settings.role === 'worker') throw new errors.WrongRole()
     if (typeof target !== 'function') return this.#task(target, second, third as JobOptions | undefined, app, requestId)
     if (third !== undefined) throw new errors.BadOption('third argument', 'nothing after the options of an inline function', check.came(third))
@@ -90,10 +97,20 @@ export class Intake {
    * @throws FST_BG_CLOSING
    */
   admitReserved (jobs: readonly MadeJob[]): void {
-    if (this.#state === 'closed') throw new errors.Closing()
+    this.mustBeOpen('adding a job')
     this.unreserve(jobs)
     const now = this.#clock.now()
     for (const job of jobs) job.admit(now)
+  }
+
+  /** A job of a schedule, with its id; undefined where its task is not defined, or there is no room. */
+  scheduled ({ name, queue, payload, bytes }: Schedule): MadeJob | undefined {
+    const task = this.#registry.find(name)
+    if (task === undefined || this.#fullness(queue, 1, bytes) !== undefined) return undefined
+    const policy = task.policy.queue === queue ? task.policy : { ...task.policy, queue }
+    const job = new MadeJob(name, payload, bytes, policy, null, undefined)
+    job.admit(this.#clock.now())
+    return job
   }
 
   /**

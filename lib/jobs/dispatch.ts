@@ -89,6 +89,7 @@ export class Dispatch implements Sink, Watcher, Work<Running> {
     switch (incident.kind) {
       case 'evicted': return this.#observer.evicted(incident.job)
       case 'recovered': return this.#observer.recovered(incident.count)
+      case 'skipped': return this.#observer.skipped(incident.schedule, incident.why)
       case 'lost': return this.#observer.storeLost(incident.error)
       case 'back': return this.#observer.storeBack(incident.awayMs)
       case 'expired': return this.#dead(incident.job, 'expired', new errors.Expired(incident.job.policy.ttl))

@@ -12,8 +12,10 @@ import type { AbortKind } from '../../lib/errors.ts'
 import { createIds } from '../../lib/id.ts'
 import { MOVES, isFinal, type Attempt, type JobRecord, type Local, type Policy, type JobState, type NewJob, type Outcome } from '../../lib/job.ts'
 import { TASK_DEFAULTS } from '../../lib/job-options.ts'
+import type { Firing, KeptSchedule } from '../../lib/schedule.ts'
 import { TestClock } from './clock.ts'
 import { deduplicationContract } from './contract/deduplication.ts'
+import { nextTime, scheduleContract } from './contract/schedules.ts'
 import { startWatch, type LeakWatch } from './leaks.ts'
 import { eventually, realTime } from './real-time.ts'
 
@@ -32,7 +34,8 @@ export interface BackendUnderTest {
 
 interface Case {
   title: string
-  needs?: keyof Capabilities
+  /** A capability, or a part of the backend that may be absent. */
+  needs?: keyof Capabilities | 'schedules'
   retention?: Retention
   run: (t: Test, bench: Bench) => Promise<void>
 }
@@ -60,6 +63,9 @@ export class Bench implements Sink {
   /** Faults seen on the way. */
   readonly illegal: string[] = []
   onDeliver: (attempt: Attempt) => void = () => {}
+  /** What the backend asked about schedules, and what it is answered. */
+  readonly asked: Array<{ kept: KeptSchedule, alive: boolean }> = []
+  onFire: (kept: KeptSchedule) => Firing | undefined = () => undefined
   readonly #rest: number
   readonly #states = new Map<string, JobState>()
   readonly #ids = createIds()
@@ -73,7 +79,11 @@ export class Bench implements Sink {
 
   async start (retention: Retention = KEEP_ALL): Promise<void> {
     const queues = new Map(['default', 'other'].map((name) => [name, { limiter: undefined }]))
-    await this.backend.start(this, { queues, retention, maxHold: 300_000 })
+    const fire = (kept: KeptSchedule, alive: boolean): Firing | undefined => {
+      this.asked.push({ kept, alive })
+      return this.onFire(kept)
+    }
+    await this.backend.start(this, { queues, retention, maxHold: 300_000, fire, nextTime })
     await this.backend.watch(({ id, state }) => {
       const change = { id, state }
       const before = this.#states.get(change.id) ?? 'pending'
@@ -101,9 +111,11 @@ export class Bench implements Sink {
   /** Whether time passes only when the test says so. */
   get livesByClock (): boolean { return this.backend.clock === this.clock }
 
+  now (): number { return this.livesByClock ? this.clock.now() : Date.now() }
+
   job (parts: JobParts = {}): NewJob {
     const { id, name = 'task', queue = 'default', payload = null, requestId = null, local, staged: _, ...options } = parts
-    const createdAt = this.livesByClock ? this.clock.now() : Date.now()
+    const createdAt = this.now()
     const order = this.#ids.count(createdAt)
     return {
       id: id ?? this.#ids.text(order, this.#ids.stamp), order, name, queue, payload, bytes: JSON.stringify(payload).length, createdAt, requestId,
@@ -173,9 +185,9 @@ export class Bench implements Sink {
     await this.rest()
   }
 
-  async until (reached: () => boolean, what: string): Promise<void> {
+  async until (reached: () => Awaitable<boolean>, what: string): Promise<void> {
     if (!this.livesByClock) return eventually(reached, what)
-    for (let tries = 0; !reached(); tries++) {
+    for (let tries = 0; !await reached(); tries++) {
       if (tries === 500) throw new Error(`waited in vain for ${what}`)
       await this.clock.settle()
     }
@@ -208,12 +220,13 @@ export function backendContract (name: string, { create, rest = 100, atOnce = 1,
   return test(`${name} keeps the contract of a backend`, { jobs: atOnce }, async (t) => {
     const probe = await create(new TestClock())
     const { capabilities } = probe
+    const has = { ...capabilities, schedules: probe.schedules !== undefined }
     await probe.close()
     // Tests side by side would be taken for each other: what they leave is looked for once, in the end.
     const sideBySide = atOnce > 1
     const whole = sideBySide ? watch() : undefined
     const all = cases.map(({ title, needs, retention, run }) => {
-      const lacks = needs !== undefined && !capabilities[needs] ? `${name} has no capability "${needs}"` : false
+      const lacks = needs !== undefined && !has[needs] ? `${name} has no capability "${needs}"` : false
       return t.test(title, { skip: gaps[title] ?? lacks, buffered: sideBySide }, async (t) => {
         const clock = new TestClock()
         const own = sideBySide ? undefined : watch()
@@ -959,3 +972,4 @@ promise('a verdict that comes after close leaves no timer', async (t, bench) => 
 // Features that a backend may lack as a whole
 
 deduplicationContract(promise)
+scheduleContract(promise)

@@ -6,7 +6,7 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import type { ZodTypeProvider } from 'fastify-type-provider-zod'
 import { Type } from 'typebox'
 import { z } from 'zod'
-import { backgroundTasks, type BackgroundTasksOptions, type JobContext, type JobHandle, type JobRecord, type PayloadOfTask, type ResultOfTask, type Task } from '../../lib/index.ts'
+import { backgroundTasks, type BackgroundTasksOptions, type JobContext, type JobHandle, type JobRecord, type PayloadOfTask, type ResultOfTask, type ScheduleRecord, type Task } from '../../lib/index.ts'
 import { inline, manual } from '../../lib/testing/index.ts'
 
 const app = Fastify()
@@ -99,6 +99,13 @@ expectTypeOf(await app.background.add(resize, { path: '', width: 1 })).toEqualTy
 await app.background.add(resize, { path: '' })
 await app.background.add('any name while no map is declared', { any: 'payload' })
 await app.background.addBulk([{ name: 'resize', payload: { path: '', width: 1 } }, { name: email, payload: { to: '' } }])
+
+expectTypeOf(await app.background.schedule('nightly', { every: 60_000, overlap: 'queue' }, resize, { path: '', width: 1 })).toEqualTypeOf<ScheduleRecord>()
+await app.background.schedule('any', { pattern: '@daily', startDate: new Date(0) }, 'any name')
+// @ts-expect-error a wrong payload
+await app.background.schedule('nightly', { every: 60_000 }, resize, { path: '' })
+// @ts-expect-error a wrong value
+await app.background.schedule('nightly', { every: 60_000, overlap: 'sometimes' }, 'any name')
 
 app.background.addHook('onTaskDead', (job, error, failure) => {
   expectTypeOf(job.attempt).toEqualTypeOf<number>()

@@ -7,6 +7,7 @@ import type { Copied } from '../../json.ts'
 import { endingOf, remember, toRecord, type Entry, type EntryAttempt } from './entry.ts'
 import { Lifecycle } from './lifecycle.ts'
 import type { Queue } from './queue.ts'
+import { MemorySchedules } from './schedules.ts'
 
 export interface MemoryOptions {
   /** The time to live by, also for timeouts and stamps. For tests. @default the system's */
@@ -24,6 +25,7 @@ export class Memory implements Backend {
   readonly durable = false
   readonly capabilities = { inline: true, delay: true, ttl: true, priority: true, limiter: true, deduplication: true, cancelled: true, patch: true }
   readonly clock: Clock
+  readonly schedules = new MemorySchedules()
   #sink: Sink | undefined
   #started: Lifecycle | undefined
 
@@ -35,9 +37,17 @@ export class Memory implements Backend {
     if (this.#started !== undefined) throw new errors.BadOption('options.backend', 'a memory() of its own', 'one that belongs to another application')
     this.#sink = sink
     this.#started = new Lifecycle(this.clock, sink, settings)
+    const { fire } = settings
+    if (fire === undefined) return
+    const isAlive = (id: string): boolean => {
+      const last = this.#started?.index.get(id)
+      return last !== undefined && !isFinal(last.state)
+    }
+    this.schedules.start({ clock: this.clock, sink, fire, isAlive, add: (job) => { this.enqueue([job], false) } })
   }
 
   close (): void {
+    this.schedules.close()
     this.#started?.close()
   }
 
