@@ -1,9 +1,21 @@
 /** Every error this package throws, all with a code `FST_BG_*`. Texts name paths and options, never payload values. */
-import createError from '@fastify/error'
+import create from '@fastify/error'
+import type { FastifyError } from 'fastify'
 import { peek } from './describe.ts'
 
 /** The longest duration accepted, in ms: a century. Anything beyond is a mistake in the unit. */
 export const LONGEST_MS = 100 * 366 * 86_400_000
+
+/** The class of one code. In words of our own: not all who read our declarations find the namespace behind a default import. */
+export interface CodedErrorClass<Arguments extends unknown[]> {
+  new (...values: Arguments): FastifyError
+  (...values: Arguments): FastifyError
+  readonly prototype: FastifyError
+}
+
+function createError<Arguments extends unknown[]> (code: string, text: string, statusCode?: number): CodedErrorClass<Arguments> {
+  return create<Arguments>(code, text, statusCode)
+}
 
 /** `%s` is replaced by the arguments of the constructor, in order. */
 export const errors = {
