@@ -9,6 +9,7 @@
  * - nothing is delivered inside the caller's own `enqueue`: it comes in a later turn of the loop
  * - after `close` no timer or socket is left
  * - reads never show a state that was not reached; ids are never reused
+ * - groups that have jobs waiting take turns, and so do the jobs without a group; in each the higher priority goes first
  * - of jobs with the same deduplication id, task and queue only one is kept while that one lives, or for its `ttl`
  * - what `enqueue` returned or resolved for is not lost beyond the backend's own promise (`durable`)
  * - a released job does not spin
@@ -37,6 +38,8 @@ export interface Capabilities {
   /** Rate limits of queues. */
   readonly limiter: boolean
   readonly deduplication: boolean
+  /** Jobs of groups take turns; a queue can limit each group. */
+  readonly groups: boolean
   /** Cancelled jobs can be read afterwards, within `retention`. */
   readonly cancelled: boolean
   /** Dead letters can start again with another payload. @default false */
@@ -100,6 +103,14 @@ export interface Rate {
 }
 
 export interface QueueSettings {
+  readonly limiter: Rate | undefined
+  readonly groups?: GroupSettings | undefined
+}
+
+/** Of each group of a queue. */
+export interface GroupSettings {
+  /** Attempts unsettled at once, in all processes; Infinity: as many as the queue has slots. */
+  readonly concurrency: number
   readonly limiter: Rate | undefined
 }
 
@@ -263,6 +274,7 @@ export function assertPolicySupported (backend: Backend, policy: Policy, usual: 
   if (policy.ttl > 0) assertSupported(backend, 'ttl', 'ttl')
   if (policy.priority !== 0) assertSupported(backend, 'priority', 'priority')
   if (policy.deduplication !== undefined) assertSupported(backend, 'deduplication', 'deduplication')
+  if (policy.group !== undefined) assertSupported(backend, 'groups', 'group')
   if (policy.callerContext) assertSupported(backend, 'inline', 'callerContext')
 }
 

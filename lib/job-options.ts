@@ -34,6 +34,13 @@ export interface JobOptions {
   callerContext?: boolean | undefined
   /** No second job of this id, for the same task and queue: who adds one gets the handle of the first. On a durable backend not with `reply.background`. */
   deduplication?: Deduplication | undefined
+  /** Of the jobs of a queue, groups take turns: a tenant with many jobs does not hold up one with few. Priorities count within a group. */
+  group?: GroupOption | undefined
+}
+
+export interface GroupOption {
+  /** 1 to 128 characters. */
+  id: string
 }
 
 export interface Deduplication {
@@ -61,7 +68,8 @@ export const TASK_DEFAULTS: Policy = Object.freeze({
   when: 'handled',
   onAbort: 'run',
   callerContext: false,
-  deduplication: undefined
+  deduplication: undefined,
+  group: undefined
 })
 export const INLINE_DEFAULTS: Policy = Object.freeze({ ...TASK_DEFAULTS, attempts: 1 })
 
@@ -83,7 +91,8 @@ export const JOB_CHECKS: check.Checks = {
   when: check.either(check.oneOf('handled', 'success', 'error', 'always'), check.func),
   onAbort: check.oneOf('run', 'drop'),
   callerContext: check.boolean,
-  deduplication: identified({ ttl: check.positiveDuration })
+  deduplication: identified({ ttl: check.positiveDuration }),
+  group: identified({})
 }
 
 /** An option that is an object with an `id`. */
@@ -99,28 +108,32 @@ function identified (more: check.Checks): check.Check {
 export function resolvePolicy (where: string, base: Policy, options: JobOptions | undefined): Policy {
   if (options === undefined) return base
   const given = check.options<JobOptions>(where, JOB_CHECKS, options)
-  return Object.keys(given).join() === 'priority' ? withPriority(base, given.priority as number) : layPolicy(where, base, given)
+  switch (Object.keys(given).join()) {
+    case 'priority': return remembered(base, given.priority as number, 'priority')
+    case 'group': return remembered(base, given.group?.id as string, 'group')
+    default: return layPolicy(where, base, given)
+  }
 }
 
-/** The most frequent of all options per call. Its policies are made once: a policy is as large as a job. */
-const byPriority = new WeakMap<Policy, Map<number, Policy>>()
-/** Priorities remembered for each base. */
+/** The most frequent of all options per call. Their policies are made once: a policy is as large as a job. */
+const usual = new WeakMap<Policy, Map<number | string, Policy>>()
+/** Priorities and groups remembered for each base. */
 const REMEMBERED = 100
 
-function withPriority (base: Policy, priority: number): Policy {
-  let known = byPriority.get(base)
-  if (known === undefined) byPriority.set(base, known = new Map<number, Policy>())
-  let policy = known.get(priority)
+function remembered (base: Policy, value: number | string, option: 'priority' | 'group'): Policy {
+  let known = usual.get(base)
+  if (known === undefined) usual.set(base, known = new Map<number | string, Policy>())
+  let policy = known.get(value)
   if (policy === undefined) {
-    policy = Object.freeze({ ...base, priority })
-    if (known.size < REMEMBERED) known.set(priority, policy)
+    policy = Object.freeze({ ...base, [option]: value })
+    if (known.size < REMEMBERED) known.set(value, policy)
   }
   return policy
 }
 
 /** The same for options that were checked already. */
 export function layPolicy (where: string, base: Policy, given: JobOptions): Policy {
-  const { backoff, runAt, deduplication, ...plain } = given
+  const { backoff, runAt, deduplication, group, ...plain } = given
   if (runAt !== undefined && given.delay !== undefined) {
     throw new errors.BadOption(`${where}.runAt`, 'either delay or runAt', 'both')
   }
@@ -130,6 +143,7 @@ export function layPolicy (where: string, base: Policy, given: JobOptions): Poli
     ...(runAt !== undefined ? { runAt: check.toEpoch(runAt), delay: 0 } : given.delay !== undefined ? { runAt: NaN } : undefined),
     ...(backoff !== undefined ? { backoff: resolveBackoff(backoff) } : undefined),
     ...(deduplication !== undefined ? { deduplication: { id: deduplication.id, ttl: deduplication.ttl ?? 0 } } : undefined),
+    ...(group !== undefined ? { group: group.id } : undefined),
     ...plain
   } as Policy)
 }

@@ -88,6 +88,7 @@ export interface Policy {
   readonly onAbort: 'run' | 'drop'
   readonly callerContext: boolean
   readonly deduplication: DeduplicationPolicy | undefined
+  readonly group: string | undefined
 }
 
 export interface Backoff {

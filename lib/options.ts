@@ -46,8 +46,17 @@ export interface QueueOptions {
   concurrency?: number | undefined
   /** At most `max` starts (1 to 100 000) in any window of `duration` ms. @default none */
   limiter?: Rate | undefined
+  /** Limits of each group (the job option `group`). @default none: groups only take turns */
+  groups?: GroupsOptions | undefined
   /** Where the queue's tasks stand. Inline functions live in memory on any queue. @default the plugin's `backend` */
   backend?: Backend | undefined
+}
+
+export interface GroupsOptions {
+  /** Attempts of one group alive at once, in all processes that share the backend, 1 to 10 000. @default as many as the queue allows */
+  concurrency?: number | undefined
+  /** At most `max` starts of one group (1 to 100 000) in any window of `duration` ms. @default none */
+  limiter?: Rate | undefined
 }
 
 export interface RetentionOptions {
@@ -167,9 +176,11 @@ const withId: check.Check = (value) => {
 }
 const anObject: check.Check = (value) => check.entriesOf(value) !== undefined ? undefined : 'an object'
 
+const RATE = check.group({ max: check.integer(1, 100_000), duration: check.positiveDuration })
 const QUEUE_CHECKS: check.Checks = {
   concurrency: check.concurrency,
-  limiter: check.group({ max: check.integer(1, 100_000), duration: check.positiveDuration }),
+  limiter: RATE,
+  groups: check.group({ concurrency: check.concurrency, limiter: RATE }),
   backend: isBackend
 }
 const CHECKS: check.Checks = {
@@ -258,13 +269,21 @@ function resolveQueues (queues: Record<string, QueueOptions>, concurrency: numbe
   for (const [name, options] of Object.entries(queues)) {
     check.must('options.queues, a name', check.name, name)
     const where = `options.queues.${name}`
-    const { limiter, ...given } = check.options<QueueOptions>(where, QUEUE_CHECKS, options)
-    for (const key of ['max', 'duration'] as const) {
-      if (limiter !== undefined && limiter[key] === undefined) throw new errors.BadOption(`${where}.limiter.${key}`, 'a number', 'nothing')
-    }
-    resolved.set(name, { concurrency: given.concurrency ?? concurrency, limiter: limiter && { max: limiter.max, duration: limiter.duration }, backend: given.backend })
+    const { limiter, groups, ...given } = check.options<QueueOptions>(where, QUEUE_CHECKS, options)
+    resolved.set(name, {
+      concurrency: given.concurrency ?? concurrency,
+      limiter: resolveRate(`${where}.limiter`, limiter),
+      groups: groups && { concurrency: groups.concurrency ?? Infinity, limiter: resolveRate(`${where}.groups.limiter`, groups.limiter) },
+      backend: given.backend
+    })
   }
   return resolved
+}
+
+function resolveRate (where: string, rate: Rate | undefined): Rate | undefined {
+  if (rate === undefined) return undefined
+  for (const key of ['max', 'duration'] as const) if (rate[key] === undefined) throw new errors.BadOption(`${where}.${key}`, 'a number', 'nothing')
+  return { max: rate.max, duration: rate.duration }
 }
 
 /** @throws FST_BG_AUTHORIZE_REQUIRED */

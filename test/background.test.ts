@@ -73,7 +73,7 @@ t.test('calls that are refused', async (t) => {
     ['a misspelt option', ['task', null, { dealy: 5 }], 'FST_BG_UNKNOWN_OPTION', /unknown option "dealy"; known here: .*delay/],
     ['an option of define alone', ['task', null, { schema: {} }], 'FST_BG_UNKNOWN_OPTION', /"schema"/],
     ['deduplication without an id', ['task', null, { deduplication: { ttl: 5 } }], 'FST_BG_BAD_OPTION', /deduplication: expected an object with an id/],
-    ['a group, not built yet', ['task', null, { group: { id: 'a' } }], 'FST_BG_UNKNOWN_OPTION', /"group"/],
+    ['a group without an id', ['task', null, { group: {} }], 'FST_BG_BAD_OPTION', /group: expected an object with an id/],
     ['options that are no object', ['task', null, 5], 'FST_BG_BAD_OPTION', /expected an object of options, got 5/],
     ['null as options', ['task', {}, null], 'FST_BG_BAD_OPTION', /expected an object of options, got null/],
     ['a negative delay', ['task', null, { delay: -1 }], 'FST_BG_BAD_OPTION', /delay: expected a number of ms, at least 0, got -1/],

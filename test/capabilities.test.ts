@@ -19,7 +19,7 @@ function without (capability: keyof Capabilities): Backend {
 }
 
 const asked = [
-  ['deduplication', { deduplication: { id: 'a' } }], ['delay', { delay: 5 }], ['delay', { runAt: 0 }], ['ttl', { ttl: 5 }], ['priority', { priority: -1 }]
+  ['deduplication', { deduplication: { id: 'a' } }], ['groups', { group: { id: 'a' } }], ['delay', { delay: 5 }], ['delay', { runAt: 0 }], ['ttl', { ttl: 5 }], ['priority', { priority: -1 }]
 ] as const
 
 for (const [capability, options] of asked) {

@@ -28,7 +28,7 @@ t.test('wrong definitions', async (t) => {
     ['a worker on another host', ['task', { worker: new URL('https://example.org/x.js') }], 'FST_BG_BAD_OPTION', /worker: expected a file: URL/],
     ['a worker that is a function', ['task', { worker: nothing }], 'FST_BG_BAD_OPTION', /worker: expected .*a function/],
     ['deduplication without an id', ['task', { deduplication: { ttl: 5 } }, nothing], 'FST_BG_BAD_OPTION', /deduplication: expected an object with an id/],
-    ['a group, not built yet', ['task', { group: { id: 'a' } }, nothing], 'FST_BG_UNKNOWN_OPTION', /"group"/],
+    ['a group without an id', ['task', { group: {} }, nothing], 'FST_BG_BAD_OPTION', /group: expected an object with an id/],
     ['attempts out of range', ['task', { attempts: 0 }, nothing], 'FST_BG_BAD_OPTION', /attempts: expected an integer from 1 to 1000, got 0/],
     ['a timeout that is no number', ['task', { timeout: '30s' }, nothing], 'FST_BG_BAD_OPTION', /timeout: expected a number of ms.*"30s" \(string\)/],
     ['a backoff of an unknown type', ['task', { backoff: { type: 'linear' } }, nothing], 'FST_BG_BAD_OPTION', /backoff.*"fixed" or "exponential".*"linear"/],

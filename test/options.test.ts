@@ -42,7 +42,6 @@ t.test('unknown options', async (t) => {
 
   const notBuilt: Array<[name: string, options: object]> = [
     ['routes.events', { routes: { events: '/jobs/:id/events' } }],
-    ['defaults.group', { defaults: { group: { id: 'a' } } }],
     ['defaults.limiter', { defaults: { limiter: { max: 1, duration: 1 } } }]
   ]
   for (const [name, options] of notBuilt) {

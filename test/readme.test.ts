@@ -18,6 +18,7 @@ const app = Fastify()
 await app.register(backgroundTasks, { queues: { mail: {} } })
 const sendEmail = app.background.define('send-email', async (payload: { to: string }) => payload.to)
 declare function isBusy (): boolean
+declare const breaker: { opened: boolean, fire (order: string): Promise<unknown> }
 declare const jobId: string
 declare const reporter: { captureException (error: unknown, about: object): void }
 void [RetryLaterError, UnrecoverableError, sendEmail, jobId, reporter]

@@ -36,7 +36,7 @@ export function combine (main: Backend | undefined, byQueue: ReadonlyMap<string,
 class Composite implements Backend {
   readonly name: string
   readonly durable: boolean
-  readonly capabilities = { inline: true, delay: true, ttl: true, priority: true, limiter: true, deduplication: true, cancelled: true }
+  readonly capabilities = { inline: true, delay: true, ttl: true, priority: true, limiter: true, deduplication: true, groups: true, cancelled: true }
   readonly clock?: Clock
   /** The one that keeps functions first: it answers at once. */
   readonly #members: readonly Backend[]

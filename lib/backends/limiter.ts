@@ -25,6 +25,11 @@ export class Limiter {
     return place
   }
 
+  /** No start of the last `duration` counts any more. */
+  isFree (now: number): boolean {
+    return this.#starts.every((start) => start + this.#rate.duration <= now)
+  }
+
   started (place: number, now: number): void {
     this.#starts[place] = now
   }

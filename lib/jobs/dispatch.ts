@@ -49,8 +49,8 @@ export class Dispatch implements Sink, Watcher, Work<Running> {
 
   /** Opens a pool for each queue, and asks the backend for work. */
   open (queues: ReadonlyMap<string, PoolSettings>): void {
-    for (const [name, { concurrency, limiter }] of queues) {
-      if (limiter !== undefined) this.#limited.add(name)
+    for (const [name, { concurrency, limiter, groups }] of queues) {
+      if ((limiter ?? groups?.limiter) !== undefined) this.#limited.add(name)
       const pool = new Pool({ concurrency, maxBlock: this.#maxBlock }, this.#turns, this, (n) => { this.#backend.want(name, n) })
       this.pools.set(name, pool)
       pool.announce()

@@ -83,7 +83,8 @@ export class Registry {
    */
   close (backends: Backends): void {
     this.#closed = true
-    for (const [name, { limiter }] of this.queues) {
+    for (const [name, { limiter, groups }] of this.queues) {
+      if (groups !== undefined) assertSupported(backends.of(name, false), 'groups', `the groups of queue "${name}"`)
       if (limiter !== undefined) assertSupported(backends.of(name, false), 'limiter', `the limiter of queue "${name}"`)
     }
     for (const task of this.#tasks.values()) {

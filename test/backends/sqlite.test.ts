@@ -157,7 +157,8 @@ test('waiting jobs are claimed by the index, whatever else is in the file', here
   const raw = openRaw(path)
   const plan = (sql: string): string => raw.prepare(`EXPLAIN QUERY PLAN ${sql}`).all().map((row) => String(row['detail'])).join(' · ')
   const plans = [
-    plan("SELECT seq FROM background_jobs WHERE queue = 'default' AND state = 'waiting' ORDER BY priority DESC, ready_at, seq LIMIT 5"),
+    plan("SELECT seq FROM background_jobs WHERE queue = 'default' AND state = 'waiting' AND group_id IS NULL ORDER BY priority DESC, ready_at, seq LIMIT 5"),
+    plan("SELECT seq FROM background_jobs WHERE queue = 'default' AND state = 'waiting' AND group_id IS NOT NULL AND group_id = 'a' ORDER BY priority DESC, ready_at, seq LIMIT 5"),
     plan("SELECT seq FROM background_jobs WHERE state = 'delayed' AND run_at <= 5 ORDER BY run_at LIMIT 5"),
     plan("SELECT seq FROM background_jobs WHERE state IN ('completed', 'cancelled') ORDER BY ended LIMIT 5"),
     plan('SELECT seq FROM background_jobs WHERE owner = 1')

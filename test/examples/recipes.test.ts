@@ -2,6 +2,8 @@
 import t, { test } from 'tap'
 // @ts-expect-error: the examples are JavaScript, and a program of their own
 import once from '../../examples/recipes/once.js'
+// @ts-expect-error: the same
+import tenants, { queues } from '../../examples/recipes/tenants.js'
 import { setup } from '../support/harness.ts'
 import { watchLeaks } from '../support/leaks.ts'
 
@@ -24,4 +26,25 @@ test('once: a report, a reminder and an order are not done twice', async (t) => 
   await background.resume()
   await background.onIdle()
   t.equal((await background.counts()).default?.completed, 4)
+})
+
+test('tenants: they take turns, and a partner that is down costs no attempt', async (t) => {
+  const { app, background, clock } = await setup(t, { queues })
+  const breaker = { opened: true, fired: [] as string[], fire: async (tenant: string, file: string) => { breaker.fired.push(`${tenant} ${file}`) } }
+  await app.register(tenants, { breaker })
+  await app.ready()
+  const post = async (tenant: string, file: string) =>
+    (await app.inject({ method: 'POST', url: `/tenants/${tenant}/imports`, payload: { file } })).json<{ jobId: string }>().jobId
+  const first = await post('small', '1')
+  await clock.settle()
+  t.match(await background.get(first), { state: 'delayed', attemptsMade: 0 })
+  breaker.opened = false
+  await clock.advance(30_000)
+  await background.onIdle()
+  await background.pause()
+  for (const file of ['1', '2', '3']) await post('big', file)
+  await post('small', '2')
+  await background.resume()
+  await background.onIdle()
+  t.strictSame(breaker.fired, ['small 1', 'big 1', 'small 2', 'big 2', 'big 3'])
 })

@@ -6,7 +6,7 @@
  */
 import type { FastifyInstance } from 'fastify'
 import { test, type Test } from 'tap'
-import type { Awaitable, Backend, Capabilities, Change, Incident, Retention, Sink } from '../../lib/backend.ts'
+import type { Awaitable, Backend, Capabilities, Change, Incident, QueueSettings, Retention, Sink } from '../../lib/backend.ts'
 import type { ErrorFacts } from '../../lib/describe.ts'
 import type { AbortKind } from '../../lib/errors.ts'
 import { createIds } from '../../lib/id.ts'
@@ -15,6 +15,7 @@ import { TASK_DEFAULTS } from '../../lib/job-options.ts'
 import type { Firing, KeptSchedule } from '../../lib/schedule.ts'
 import { TestClock } from './clock.ts'
 import { deduplicationContract } from './contract/deduplication.ts'
+import { groupsContract } from './contract/groups.ts'
 import { nextTime, scheduleContract } from './contract/schedules.ts'
 import { startWatch, type LeakWatch } from './leaks.ts'
 import { eventually, realTime } from './real-time.ts'
@@ -37,6 +38,8 @@ interface Case {
   /** A capability, or a part of the backend that may be absent. */
   needs?: keyof Capabilities | 'schedules'
   retention?: Retention
+  /** Beside, or instead of, the two without limits. */
+  queues?: Readonly<Record<string, QueueSettings>>
   run: (t: Test, bench: Bench) => Promise<void>
 }
 
@@ -77,8 +80,8 @@ export class Bench implements Sink {
     this.#rest = rest
   }
 
-  async start (retention: Retention = KEEP_ALL): Promise<void> {
-    const queues = new Map(['default', 'other'].map((name) => [name, { limiter: undefined }]))
+  async start (retention: Retention = KEEP_ALL, own: Case['queues'] = {}): Promise<void> {
+    const queues = new Map<string, QueueSettings>([['default', { limiter: undefined }], ['other', { limiter: undefined }], ...Object.entries(own)])
     const fire = (kept: KeptSchedule, alive: boolean): Firing | undefined => {
       this.asked.push({ kept, alive })
       return this.onFire(kept)
@@ -225,13 +228,13 @@ export function backendContract (name: string, { create, rest = 100, atOnce = 1,
     // Tests side by side would be taken for each other: what they leave is looked for once, in the end.
     const sideBySide = atOnce > 1
     const whole = sideBySide ? watch() : undefined
-    const all = cases.map(({ title, needs, retention, run }) => {
+    const all = cases.map(({ title, needs, retention, queues, run }) => {
       const lacks = needs !== undefined && !has[needs] ? `${name} has no capability "${needs}"` : false
       return t.test(title, { skip: gaps[title] ?? lacks, buffered: sideBySide }, async (t) => {
         const clock = new TestClock()
         const own = sideBySide ? undefined : watch()
         const bench = new Bench(await create(clock), clock, rest)
-        await bench.start(retention)
+        await bench.start(retention, queues)
         t.teardown(async () => { await bench.backend.close() })
         await run(t, bench)
         await bench.backend.close()
@@ -246,9 +249,9 @@ export function backendContract (name: string, { create, rest = 100, atOnce = 1,
   })
 }
 
-export type Promises = (title: string, run: Case['run'], more?: Pick<Case, 'needs' | 'retention'>) => void
+export type Promises = (title: string, run: Case['run'], more?: Pick<Case, 'needs' | 'retention' | 'queues'>) => void
 const cases: Case[] = []
-function promise (title: string, run: Case['run'], more: Pick<Case, 'needs' | 'retention'> = {}): void {
+function promise (title: string, run: Case['run'], more: Pick<Case, 'needs' | 'retention' | 'queues'> = {}): void {
   cases.push({ title, run, ...more })
 }
 
@@ -973,3 +976,4 @@ promise('a verdict that comes after close leaves no timer', async (t, bench) => 
 
 deduplicationContract(promise)
 scheduleContract(promise)
+groupsContract(promise)

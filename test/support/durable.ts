@@ -7,7 +7,7 @@ import { deferred, type Deferred } from './harness.ts'
 export class DurableBackend implements Backend {
   readonly name: string
   readonly durable = true
-  readonly capabilities: Capabilities = { inline: false, delay: true, ttl: true, priority: true, limiter: true, deduplication: true, cancelled: true }
+  readonly capabilities: Capabilities = { inline: false, delay: true, ttl: true, priority: true, limiter: true, deduplication: true, groups: true, cancelled: true }
   readonly clock?: Clock
   /** What was called, in order: `enqueue pending a, b`, `release a`, `cancel a response`, `settle a completed`, `close`. */
   readonly calls: string[] = []

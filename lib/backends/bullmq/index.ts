@@ -49,7 +49,7 @@ interface Started {
 class Bullmq implements Backend {
   readonly name = 'bullmq'
   readonly durable = true
-  readonly capabilities = { inline: false, delay: true, ttl: true, priority: true, limiter: true, deduplication: true, cancelled: false, patch: true }
+  readonly capabilities = { inline: false, delay: true, ttl: true, priority: true, limiter: true, deduplication: true, groups: false, cancelled: false, patch: true }
   readonly #settings: BullmqSettings
   readonly #coder: Coder
   readonly #clock = systemClock

@@ -50,6 +50,7 @@ export class Entry implements Linked<Entry>, Change {
   get state (): JobState { return this.standing.state }
   get order (): number { return this.job.order }
   get priority (): number { return this.job.policy.priority }
+  get group (): string | undefined { return this.job.policy.group }
 }
 
 /** Of a job that has to wait for a time, or must start before one. */
@@ -87,6 +88,16 @@ export class EntryAttempt implements Attempt {
 
   get job (): NewJob { return this.entry.job }
   get payload (): Json { return cloneJson(this.entry.job.payload) }
+}
+
+export class GroupedAttempt extends EntryAttempt {
+  /** Place of its start in the group's limiter. */
+  readonly grantedByGroup: number
+
+  constructor (entry: Entry, waited: number, granted: number, grantedByGroup: number) {
+    super(entry, waited, granted)
+    this.grantedByGroup = grantedByGroup
+  }
 }
 
 /** What a job tells beyond its state and its result: most jobs never have one. */

@@ -23,7 +23,7 @@ export function memory (options: MemoryOptions = {}): Backend {
 export class Memory implements Backend {
   readonly name: string = 'memory'
   readonly durable = false
-  readonly capabilities = { inline: true, delay: true, ttl: true, priority: true, limiter: true, deduplication: true, cancelled: true, patch: true }
+  readonly capabilities = { inline: true, delay: true, ttl: true, priority: true, limiter: true, deduplication: true, groups: true, cancelled: true, patch: true }
   readonly clock: Clock
   readonly schedules = new MemorySchedules()
   #sink: Sink | undefined
@@ -102,6 +102,7 @@ export class Memory implements Backend {
     const now = this.clock.monotonic()
     entry.attempt = undefined
     this.#jobs.started(attempt as EntryAttempt, now)
+    this.#jobs.settled(entry, now)
     if (entry.ending !== undefined) entry.ending.overdue = false
     this.#store(entry, outcome, now)
     // Who gives a job back at once would be given it again at once.
@@ -236,13 +237,13 @@ export class Memory implements Backend {
   }
 
   #record (entry: Entry): JobRecord {
-    return toRecord(entry, this.#offset, entry.home.limitedUntil(this.clock.monotonic()))
+    return toRecord(entry, this.#offset, entry.home.holdsUntil(entry, this.clock.monotonic()))
   }
 
   /** A waiting job that its queue's limiter holds back is shown as delayed. */
   #shown (entry: Entry): JobState {
     if (entry.state !== 'waiting') return entry.state
-    return entry.home.limitedUntil(this.clock.monotonic()) === undefined ? 'waiting' : 'delayed'
+    return entry.home.holdsUntil(entry, this.clock.monotonic()) === undefined ? 'waiting' : 'delayed'
   }
 
   /** Turns instants of the monotonic clock into wall time. */

@@ -10,7 +10,8 @@ import { Deadlines } from '../../deadlines.ts'
 import type { DelayReason, FinalState, NewJob } from '../../job.ts'
 import { ById } from './by-id.ts'
 import { Deduplication } from './deduplication.ts'
-import { Entry, EntryAttempt, Timing, endingOf } from './entry.ts'
+import { Entry, EntryAttempt, GroupedAttempt, Timing, endingOf } from './entry.ts'
+import type { Group } from './groups.ts'
 import { Kept } from './lists.ts'
 import { Queue, type Standing } from './queue.ts'
 
@@ -23,7 +24,7 @@ export class Lifecycle {
   readonly #clock: Clock
   readonly #sink: Sink
   readonly #deadlines: Deadlines<Timing>
-  readonly #limits: Deadlines<Queue<Entry>>
+  readonly #limits: Deadlines<Queue<Entry> | Group<Entry>>
   readonly #done: Kept<Entry>
   readonly #dead: Kept<Entry>
   #closed = false
@@ -33,13 +34,13 @@ export class Lifecycle {
     this.ids = new Deduplication(clock)
     this.#sink = sink
     this.#deadlines = new Deadlines(clock, (timing) => this.#reach(timing))
-    this.#limits = new Deadlines(clock, (queue) => this.pump(queue, clock.monotonic()))
+    this.#limits = new Deadlines(clock, (limited) => { this.#unlimit(limited) })
     this.#done = new Kept(settings.retention.completed, (entry) => this.#drop(entry))
     this.#dead = new Kept(settings.retention.failed, (entry) => {
       this.#drop(entry)
       sink.report({ kind: 'evicted', job: entry.job })
     })
-    for (const [name, queue] of settings.queues) this.queues.set(name, new Queue<Entry>(name, queue))
+    for (const [name, queue] of settings.queues) this.queues.set(name, new Queue<Entry>(name, queue, (group, until) => { this.#limits.set(group, until) }))
   }
 
   queue (name: string): Queue<Entry> {
@@ -74,7 +75,7 @@ export class Lifecycle {
   }
 
   end (entry: Entry, state: FinalState, now: number): void {
-    if (entry.state === 'waiting') entry.home.ready.delete(entry)
+    if (entry.state === 'waiting') entry.home.delete(entry)
     this.#leaveDelay(entry)
     if (entry.timing !== undefined) this.#deadlines.delete(entry.timing)
     this.#leaveRoom(entry)
@@ -126,27 +127,37 @@ export class Lifecycle {
   pump (queue: Queue<Entry>, now: number): void {
     if (this.#closed || !queue.hungry || queue.waiting.jobs === 0) return
     if (!this.#mayStart(queue, now)) return
-    const attempts = [this.#begin(queue.ready.shift() as Entry, now)] // nearly always the only one
+    const first = queue.shift()
+    if (first === undefined) return
+    const attempts = [this.#begin(first, now)] // nearly always the only one
     while (queue.hungry && queue.waiting.jobs > 0 && this.#mayStart(queue, now)) {
-      attempts.push(this.#begin(queue.ready.shift() as Entry, now))
+      const next = queue.shift()
+      if (next === undefined) break
+      attempts.push(this.#begin(next, now))
     }
     this.#sink.deliver(attempts)
   }
 
   /** Starts this one, out of its turn. */
   begin (entry: Entry, now: number): void {
-    if (entry.state === 'waiting') entry.home.ready.delete(entry)
+    if (entry.state === 'waiting') entry.home.delete(entry)
     this.#leaveDelay(entry)
     this.#sink.deliver([this.#begin(entry, now)])
   }
 
   /** A granted start has happened, or will never happen. */
   started (attempt: EntryAttempt, now: number): void {
-    const queue = attempt.entry.home
-    if (queue.limiter === undefined || attempt.begun) return
+    const { home: queue, group } = attempt.entry
+    if ((queue.limiter === undefined && group === undefined) || attempt.begun) return
     attempt.begun = true
-    queue.limiter.started(attempt.granted, now)
+    queue.limiter?.started(attempt.granted, now)
+    if (attempt instanceof GroupedAttempt && group !== undefined) queue.groups?.started(group, attempt.grantedByGroup, now)
     this.#mayStart(queue, now)
+  }
+
+  /** An attempt is over. */
+  settled (entry: Entry, now: number): void {
+    if (entry.group !== undefined) entry.home.groups?.ended(entry.group, now)
   }
 
   close (): void {
@@ -154,6 +165,14 @@ export class Lifecycle {
     this.#deadlines.close()
     this.#limits.close()
     this.listeners.clear()
+  }
+
+  #unlimit (limited: Queue<Entry> | Group<Entry>): void {
+    const now = this.#clock.monotonic()
+    if (limited instanceof Queue) return this.pump(limited, now)
+    const queue = this.queue(limited.queue)
+    queue.groups?.reach(limited, now)
+    this.pump(queue, now)
   }
 
   /** False while the limiter forbids it; the queue is pumped again when it does not. */
@@ -169,7 +188,10 @@ export class Lifecycle {
     this.#leaveRoom(entry)
     entry.attemptsMade++
     entry.startedAt = Math.floor(now)
-    const attempt = new EntryAttempt(entry, waited, entry.home.limiter === undefined ? -1 : entry.home.limiter.grant())
+    const granted = entry.home.limiter === undefined ? -1 : entry.home.limiter.grant()
+    const attempt = entry.group === undefined
+      ? new EntryAttempt(entry, waited, granted)
+      : new GroupedAttempt(entry, waited, granted, entry.home.groupsInTurn.begun(entry.group, now))
     entry.attempt = attempt
     this.#move(entry, entry.home.active, now) // last: a listener may read or cancel the job
     return attempt
@@ -196,7 +218,7 @@ export class Lifecycle {
   #makeReady (entry: Entry, now: number): void {
     this.#leaveDelay(entry)
     this.#move(entry, entry.home.waiting, now)
-    entry.home.ready.push(entry)
+    entry.home.push(entry, now)
     if (entry.timing !== undefined) this.#watchOver(entry, entry.timing)
   }
 

@@ -1,16 +1,19 @@
 /** Lists of jobs linked through the jobs themselves: any of them can leave at once, and none leaves a hole. */
 import { Heap, type HeapItem } from '../../heap.ts'
 
-/** What a job lends to the list it is in. */
-export interface Linked<E> {
+export interface Neighbours<E> {
   previous: E | undefined
   next: E | undefined
+}
+
+/** What a job lends to the list it is in. */
+export interface Linked<E> extends Neighbours<E> {
   /** Monotonic ms at which it entered its state. */
   readonly since: number
   readonly priority: number
 }
 
-export class LinkedList<E extends Linked<E>> {
+export class LinkedList<E extends Neighbours<E>> {
   first: E | undefined
   #last: E | undefined
   size = 0

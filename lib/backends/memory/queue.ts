@@ -1,12 +1,13 @@
 /** A queue in memory: its waiting jobs in order, its numbers, its limiter. */
-import type { Load, QueueCounts, QueueSettings } from '../../backend.ts'
+import type { GroupSettings, Load, QueueCounts, QueueSettings } from '../../backend.ts'
 import type { Deadline } from '../../deadlines.ts'
 import { MOVES, type JobState } from '../../job.ts'
 import { Limiter } from '../limiter.ts'
-import { ReadyQueue, type Linked } from './lists.ts'
+import { Groups, type Group, type Grouped } from './groups.ts'
+import { ReadyQueue } from './lists.ts'
 
 /** A state of a queue's jobs. A job points to the one it is in, which costs less than its name in a table of counts. */
-export class Standing<E extends Linked<E>> {
+export class Standing<E extends Grouped<E>> {
   readonly queue: Queue<E>
   readonly state: JobState
   /** The legal moves from here. */
@@ -20,9 +21,14 @@ export class Standing<E extends Linked<E>> {
   }
 }
 
-export class Queue<E extends Linked<E>> implements Deadline {
+const NO_LIMITS: GroupSettings = { concurrency: Infinity, limiter: undefined }
+
+export class Queue<E extends Grouped<E>> implements Deadline {
   readonly name: string
+  /** Waiting jobs without a group. */
   readonly ready = new ReadyQueue<E>()
+  /** From the first job of a group on. */
+  groups: Groups<E> | undefined
   readonly limiter: Limiter | undefined
   readonly pending = new Standing<E>(this, 'pending')
   readonly waiting = new Standing<E>(this, 'waiting')
@@ -42,9 +48,34 @@ export class Queue<E extends Linked<E>> implements Deadline {
   due = 0
   place = -1
 
-  constructor (name: string, { limiter }: QueueSettings) {
+  readonly #groupSettings: GroupSettings
+  readonly #limit: (group: Group<E>, until: number) => void
+
+  constructor (name: string, { limiter, groups = NO_LIMITS }: QueueSettings, limit: (group: Group<E>, until: number) => void) {
     this.name = name
     this.limiter = limiter === undefined ? undefined : new Limiter(limiter)
+    this.#groupSettings = groups
+    this.#limit = limit
+  }
+
+  push (entry: E, now: number): void {
+    if (entry.group !== undefined) return this.groupsInTurn.push(entry, now)
+    this.ready.push(entry)
+    this.groups?.push(entry, now)
+  }
+
+  get groupsInTurn (): Groups<E> {
+    return (this.groups ??= new Groups(this.name, this.ready, this.#groupSettings, this.#limit))
+  }
+
+  delete (entry: E): void {
+    if (entry.group === undefined) this.ready.delete(entry)
+    else this.groups?.delete(entry)
+  }
+
+  /** The next waiting job, taken out; none when their groups hold all of them back. */
+  shift (): E | undefined {
+    return this.groups === undefined ? this.ready.shift() : this.groups.shift()
   }
 
   get hungry (): boolean { return this.active.jobs < this.want }
@@ -55,9 +86,16 @@ export class Queue<E extends Linked<E>> implements Deadline {
     return next > now ? next : undefined
   }
 
+  /** The same for one waiting job, which its group's limiter may hold back too. */
+  holdsUntil ({ group }: E, now: number): number | undefined {
+    const until = this.limitedUntil(now)
+    const own = group === undefined ? undefined : this.groups?.limitedUntil(group, now)
+    return until === undefined || own === undefined ? until ?? own : Math.max(until, own)
+  }
+
   /** Waiting jobs that the limiter holds back are shown as delayed. */
   counts (now: number): QueueCounts {
-    const limited = this.limitedUntil(now) === undefined ? 0 : this.waiting.jobs
+    const limited = this.limitedUntil(now) === undefined ? this.groups?.limited(now) ?? 0 : this.waiting.jobs
     return {
       pending: this.pending.jobs,
       waiting: this.waiting.jobs - limited,
@@ -68,7 +106,7 @@ export class Queue<E extends Linked<E>> implements Deadline {
       cancelled: this.cancelled.jobs,
       limited,
       retrying: this.retrying,
-      oldestWaitingMs: Math.max(0, Math.round(now - Math.min(now, this.ready.oldest())))
+      oldestWaitingMs: Math.max(0, Math.round(now - Math.min(now, this.ready.oldest(), this.groups?.oldest() ?? now)))
     }
   }
 }

@@ -1,16 +1,19 @@
 /** Attempts: claimed in batches, told about, settled by who still owns them. */
+import type { QueueSettings } from '../../backend.ts'
 import type { ErrorFacts } from '../../describe.ts'
 import type { JobState, Outcome } from '../../job.ts'
 import type { Json } from '../../json.ts'
+import { shareOut, startsOf, type Share } from './groups.ts'
 import { grantStarts, startHappened } from './limits.ts'
 import { ClaimedAttempt, remember, type ClaimedRow } from './row.ts'
 import type { Transaction } from './transaction.ts'
-import type { Rate } from '../../backend.ts'
 
-const CLAIM = `UPDATE background_jobs SET state = 'active', owner = ?, token = ?, attempts_made = attempts_made + 1, started_at = ?,
+const claimOf = (group: string): string => `UPDATE background_jobs SET state = 'active', owner = ?, token = ?, attempts_made = attempts_made + 1, started_at = ?,
   fresh = CASE fresh WHEN 1 THEN 2 ELSE 0 END, expires_at = NULL, overdue = NULL, cancel = NULL
-  WHERE seq IN (SELECT seq FROM background_jobs WHERE queue = ? AND state = 'waiting' ORDER BY priority DESC, ready_at, seq LIMIT ?)
-  RETURNING seq, id, name, queue, payload, bytes, created_at, request_id, policy, priority, attempts_made, fresh, ready_at, owner, token, history`
+  WHERE seq IN (SELECT seq FROM background_jobs WHERE queue = ? AND state = 'waiting' AND group_id ${group} ORDER BY priority DESC, ready_at, seq LIMIT ?)
+  RETURNING seq, id, name, queue, payload, bytes, created_at, request_id, policy, priority, group_id, attempts_made, fresh, ready_at, owner, token, history`
+const CLAIM = claimOf('IS NULL')
+const CLAIM_IN_GROUP = claimOf('IS NOT NULL AND group_id = ?')
 const OWNED = "WHERE seq = ? AND owner = ? AND token = ? AND state = 'active'"
 const COMPLETE = `UPDATE background_jobs SET state = 'completed', owner = NULL, finished_at = ?, ended = ?, result = ?, result_omitted = ?, error = NULL ${OWNED}`
 const POSTPONE = `UPDATE background_jobs SET state = ?, owner = NULL, ready_at = ?, run_at = ?, delay_reason = ?, attempts_made = attempts_made - ?,
@@ -20,24 +23,59 @@ const CANCELLED = `UPDATE background_jobs SET state = 'cancelled', owner = NULL,
 const PROGRESS = `UPDATE background_jobs SET progress = ? ${OWNED}`
 const OVERDUE = `UPDATE background_jobs SET overdue = 1 ${OWNED}`
 
-/** The first `limit` waiting jobs of a queue, or as many as its limiter lets start. `drained`: no other waits. */
-export function claim (tx: Transaction, queue: string, limit: number, token: number, limiter: Rate | undefined): { attempts: ClaimedAttempt[], drained: boolean } {
+export interface Claimed {
+  readonly attempts: ClaimedAttempt[]
+  /** No other job waits. */
+  readonly drained: boolean
+  /** Others wait, and their groups hold them back: until this time, unless something of the queue changes. */
+  readonly heldUntil: number | undefined
+}
+
+/** The first `limit` waiting jobs of a queue, or as many as its limiter and those of its groups let start. */
+export function claim (tx: Transaction, queue: string, limit: number, token: number, { limiter, groups }: QueueSettings): Claimed {
   const slots = limiter === undefined ? undefined : grantStarts(tx, queue, limiter, limit)
   const most = slots?.length ?? limit
-  const rows = most === 0 ? [] : tx.db.all<ClaimedRow>(CLAIM, tx.self, token, tx.now, queue, most)
-  rows.sort((a, b) => b.priority - a.priority || (a.ready_at ?? 0) - (b.ready_at ?? 0) || a.seq - b.seq)
-  const attempts = rows.map((row, at) => {
+  if (most === 0) return { attempts: [], drained: false, heldUntil: undefined }
+  const shared = shareOut(tx, queue, groups, most)
+  const rows = shared === undefined ? claimRows(tx, CLAIM, token, queue, most) : shared.shares.flatMap((share) => claimShare(tx, queue, token, share))
+  if (shared !== undefined) rows.sort((a, b) => a.place - b.place)
+  const attempts = rows.map(({ row, groupSlot }, at) => {
     tx.move(row.id, queue, 'waiting', 'active')
     if (row.fresh === 2) tx.room(queue, row.bytes, -1)
-    return new ClaimedAttempt(row, tx.jobOf(row), Math.max(0, tx.now - (row.ready_at ?? tx.now)), slots?.take(at) ?? -1)
+    return new ClaimedAttempt(row, tx.jobOf(row), Math.max(0, tx.now - (row.ready_at ?? tx.now)), slots?.take(at) ?? -1, groupSlot)
   })
-  return { attempts, drained: rows.length < most }
+  return { attempts, drained: rows.length < most && shared?.heldUntil === undefined, heldUntil: rows.length < most ? shared?.heldUntil : undefined }
+}
+
+interface Placed {
+  readonly row: ClaimedRow
+  readonly place: number
+  readonly groupSlot: number
+}
+
+function claimRows (tx: Transaction, sql: string, token: number, ...selected: Array<string | number>): Placed[] {
+  const rows = tx.db.all<ClaimedRow>(sql, tx.self, token, tx.now, ...selected)
+  rows.sort((a, b) => b.priority - a.priority || (a.ready_at ?? 0) - (b.ready_at ?? 0) || a.seq - b.seq)
+  return rows.map((row, place) => ({ row, place, groupSlot: -1 }))
+}
+
+function claimShare (tx: Transaction, queue: string, token: number, { group, jobs, places, take }: Share): Placed[] {
+  const placed = group === undefined ? claimRows(tx, CLAIM, token, queue, jobs) : claimRows(tx, CLAIM_IN_GROUP, token, queue, group, jobs)
+  return placed.map(({ row }, at) => ({ row, place: places[at] as number, groupSlot: take(at) }))
+}
+
+/** The body of an attempt has begun, or never will. */
+export function begun (tx: Transaction, { job, slot, groupSlot }: ClaimedAttempt): void {
+  if (slot >= 0) startHappened(tx, job.queue, slot)
+  if (groupSlot < 0) return
+  startHappened(tx, startsOf(job.queue, job.policy.group as string), groupSlot)
+  tx.count(job.queue, 'waiting', 0) // it is known now when the next may start
 }
 
 /** Ignored when the attempt does not own its job any more. */
 export function settle (tx: Transaction, attempt: ClaimedAttempt, outcome: Outcome): void {
-  const { seq, owner, token, job, slot } = attempt
-  if (slot >= 0) startHappened(tx, job.queue, slot)
+  const { seq, owner, token } = attempt
+  begun(tx, attempt)
   switch (outcome.kind) {
     case 'completed':
       return ended(tx, attempt, 'completed', tx.db.run(COMPLETE, tx.now, tx.nextEnd(), json(outcome.result), outcome.resultOmitted ?? null, seq, owner, token))

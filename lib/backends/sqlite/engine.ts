@@ -10,6 +10,7 @@ import { TASK_DEFAULTS } from '../../job-options.ts'
 import { claim } from './attempts.ts'
 import { Commits } from './commits.ts'
 import { forgetIds } from './deduplication.ts'
+import { tidyStarts } from './groups.ts'
 import { fitStarts } from './limits.ts'
 import { BEAT, Processes } from './processes.ts'
 import { Reads } from './reads.ts'
@@ -65,7 +66,7 @@ export class Engine {
     this.#self = this.#processes.enter(db)
     this.#processes.hasNews(db)
     this.reads = new Reads(db, settings.queues, () => this.#now())
-    for (const [name, { limiter }] of settings.queues) this.#queues.set(name, new Waiting(name, limiter, this.reads.room(name)))
+    for (const [name, queue] of settings.queues) this.#queues.set(name, new Waiting(name, queue, this.reads.room(name)))
     this.#kept = new Kept(settings.retention, this.reads.kept())
     this.#lastEnd = this.#transaction().lastEnd
     this.#commits = new Commits({
@@ -78,7 +79,10 @@ export class Engine {
       well: (awayMs) => { sink.report({ kind: 'back', awayMs }) }
     })
     this.#nextBeat = clock.monotonic()
-    for (const { name, limiter } of this.#queues.values()) if (limiter !== undefined) this.#tend((tx) => { fitStarts(tx, name, limiter) })
+    for (const { name, settings: { limiter, groups } } of this.#queues.values()) {
+      if (limiter !== undefined) this.#tend((tx) => { fitStarts(tx, name, limiter) })
+      if (groups !== undefined) this.#tend((tx) => { tidyStarts(tx, name, groups, true) })
+    }
     this.#look()
   }
 
@@ -182,7 +186,9 @@ export class Engine {
     for (const queue of this.#queues.values()) {
       const free = Math.min(queue.free + (ride.freed.get(queue.name) ?? 0), CLAIM_BATCH)
       if (free <= 0 || queue.waiting + tx.sum(queue.name, 'waiting') <= 0) continue
-      ride.claimed.push({ queue, ...claim(tx, queue.name, free, ++this.#token, queue.limiter) })
+      const isHeld = queue.heldUntil !== undefined && queue.heldUntil > tx.now + 1 && !ride.freed.has(queue.name) && !tx.touches(queue.name)
+      if (isHeld) continue
+      ride.claimed.push({ queue, ...claim(tx, queue.name, free, ++this.#token, queue.settings) })
     }
   }
 
@@ -195,7 +201,8 @@ export class Engine {
       queue.committed(tx)
       this.#kept.committed(tx, queue.name)
     }
-    for (const { queue, attempts, drained } of claimed) {
+    for (const { queue, attempts, drained, heldUntil } of claimed) {
+      queue.heldUntil = heldUntil
       queue.out += attempts.length
       if (drained) queue.waiting = 0 // others may have been faster
       for (const attempt of attempts) this.#out.set(attempt.job.id, attempt)
@@ -234,9 +241,9 @@ export class Engine {
   #goOn (): void {
     let due = this.#due
     let now = this.#crowded
-    for (const { name, limiter, waiting, free } of this.#queues.values()) {
+    for (const { name, waiting, free, heldUntil } of this.#queues.values()) {
       if (waiting <= 0 || free <= 0) continue
-      const until = limiter === undefined ? undefined : this.reads.limitedUntil(name)
+      const until = this.reads.limitedUntil(name) ?? heldUntil
       if (until === undefined) now = true
       else due = Math.min(due, until)
     }
@@ -267,6 +274,7 @@ export class Engine {
     this.#tend((tx) => {
       this.#processes.beat(tx)
       forgetIds(tx)
+      for (const { name, settings: { groups } } of this.#queues.values()) if (groups !== undefined) tidyStarts(tx, name, groups, false)
       rideOf(tx).cutOff = this.#processes.buryTheDead(tx, this.#clock.monotonic())
     })
   }

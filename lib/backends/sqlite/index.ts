@@ -5,10 +5,9 @@ import { systemClock, type Clock } from '../../clock.ts'
 import { errors } from '../../errors.ts'
 import type { Attempt, CancelReason, JobRecord, NewJob, Outcome } from '../../job.ts'
 import type { Copied } from '../../json.ts'
-import { noteOverdue, noteProgress, settle } from './attempts.ts'
+import { begun, noteOverdue, noteProgress, settle } from './attempts.ts'
 import { openFile, prepareConnection, stopWaiting, type SqliteDatabase } from './driver.ts'
 import { Engine } from './engine.ts'
-import { startHappened } from './limits.ts'
 import { ClaimedAttempt } from './row.ts'
 import { migrate } from './schema.ts'
 import { cancel, insert, release, remove, retry } from './steer.ts'
@@ -51,7 +50,7 @@ export function sqlite (options: SqliteOptions): Backend {
 class Sqlite implements Backend {
   readonly name = 'sqlite'
   readonly durable = true
-  readonly capabilities = { inline: false, delay: true, ttl: true, priority: true, limiter: true, deduplication: true, cancelled: true, patch: true }
+  readonly capabilities = { inline: false, delay: true, ttl: true, priority: true, limiter: true, deduplication: true, groups: true, cancelled: true, patch: true }
   readonly clock?: Clock
   readonly #path: string | undefined
   readonly #database: SqliteDatabase | undefined
@@ -101,7 +100,7 @@ class Sqlite implements Backend {
   async note (attempt: Attempt, note: Note): Promise<void> {
     const engine = this.#engine
     if (!(attempt instanceof ClaimedAttempt) || !engine.isOut(attempt)) return
-    if ('started' in note) return engine.write((tx) => { startHappened(tx, attempt.job.queue, attempt.slot) }, true)
+    if ('started' in note) return engine.write((tx) => { begun(tx, attempt) }, true)
     return engine.write((tx) => 'overdue' in note ? noteOverdue(tx, attempt) : noteProgress(tx, attempt, note.progress))
   }
 

@@ -1,6 +1,7 @@
 /** What is read: jobs, lists, numbers. */
 import type { JobQuery, QueueCounts, QueueSettings, Tally } from '../../backend.ts'
 import type { JobRecord, JobState } from '../../job.ts'
+import { groupLimitedUntil, limitedInGroups } from './groups.ts'
 import { limitedUntil } from './limits.ts'
 import { toRecord, type Row } from './row.ts'
 import type { Connection } from './transaction.ts'
@@ -13,7 +14,8 @@ const LIST_BACK = `SELECT * FROM background_jobs WHERE id < ? AND ${MEANT} ORDER
 const END = 'g'
 const COUNTS = 'SELECT queue, what, n FROM background_counts'
 const TALLY = 'SELECT queue, name AS task, state, count(*) AS jobs FROM background_jobs GROUP BY queue, name, state'
-const LEVEL = `SELECT priority, ready_at FROM background_jobs WHERE queue = ? AND state = 'waiting' AND priority < ?
+const OLDEST_IN_GROUPS = "SELECT min(ready_at) AS at FROM background_jobs WHERE queue = ? AND state = 'waiting' AND group_id IS NOT NULL"
+const LEVEL = `SELECT priority, ready_at FROM background_jobs WHERE queue = ? AND state = 'waiting' AND group_id IS NULL AND priority < ?
   ORDER BY priority DESC, ready_at LIMIT 1`
 const ENDED = `SELECT id, state, ended FROM background_jobs WHERE state IN ('completed', 'cancelled') AND ended > ? AND ended <= ?
   UNION ALL SELECT id, state, ended FROM background_jobs WHERE state = 'failed' AND ended > ? AND ended <= ? ORDER BY ended`
@@ -35,16 +37,16 @@ export class Reads {
 
   get (id: string): JobRecord | undefined {
     const row = this.#db.get<Row>(FIND, id)
-    return row === undefined ? undefined : toRecord(row, this.limitedUntil(row.queue))
+    return row === undefined ? undefined : toRecord(row, this.#heldUntil(row))
   }
 
   list ({ newestFirst = false, after = newestFirst ? END : '', name, queue, states = ALL, limit }: JobQuery): JobRecord[] {
     // Waiting jobs that a limiter holds back are shown as delayed: whether they are meant is known afterwards.
-    const limits = [...this.#queues.values()].some(({ limiter }) => limiter !== undefined)
+    const limits = [...this.#queues.values()].some(({ limiter, groups }) => (limiter ?? groups?.limiter) !== undefined)
     const asked = limits && states.includes('delayed') ? [...states, 'waiting'] : states
     const sql = newestFirst ? LIST_BACK : LIST
     const rows = this.#db.all<Row>(sql, after, name ?? null, queue ?? null, JSON.stringify(asked), limits || limit === Infinity ? -1 : limit)
-    const records = rows.map((row) => toRecord(row, this.limitedUntil(row.queue)))
+    const records = rows.map((row) => toRecord(row, this.#heldUntil(row)))
     return limits ? records.filter(({ state }) => states.includes(state)).slice(0, limit) : records
   }
 
@@ -59,10 +61,10 @@ export class Reads {
     for (const [queue, counts] of Object.entries(all)) {
       if (counts.waiting === 0) continue
       counts.oldestWaitingMs = Math.max(0, this.#now() - this.#oldestReady(queue))
-      if (this.limitedUntil(queue) === undefined) continue
-      counts.limited = counts.waiting
-      counts.delayed += counts.waiting
-      counts.waiting = 0
+      const inGroups = (): number => limitedInGroups(this.#db, queue, this.#queues.get(queue)?.groups, this.#now())
+      counts.limited = this.limitedUntil(queue) === undefined ? inGroups() : counts.waiting
+      counts.delayed += counts.limited
+      counts.waiting -= counts.limited
     }
     return all
   }
@@ -94,13 +96,21 @@ export class Reads {
     return limiter === undefined ? undefined : limitedUntil(this.#db, queue, limiter, this.#now())
   }
 
+  /** When the limiters of the queue and of its group let a waiting job start, if they hold it back. */
+  #heldUntil ({ queue, state, group_id: group }: Row): number | undefined {
+    const until = this.limitedUntil(queue)
+    if (state !== 'waiting' || group === null) return until
+    const own = groupLimitedUntil(this.#db, queue, group, this.#queues.get(queue)?.groups, this.#now())
+    return until === undefined || own === undefined ? until ?? own : Math.max(until, own)
+  }
+
   /** In the order of their ends. */
   ended (after: number, upTo: number): Array<{ id: string, state: JobState }> {
     return this.#db.all(ENDED, after, upTo, after, upTo)
   }
 
   #oldestReady (queue: string): number {
-    let oldest = Infinity
+    let oldest = this.#db.get<{ at: number | null }>(OLDEST_IN_GROUPS, queue)?.at ?? Infinity
     let below = Number.MAX_SAFE_INTEGER
     for (let levels = 0; levels < MOST_LEVELS; levels++) {
       const head = this.#db.get<{ priority: number, ready_at: number }>(LEVEL, queue, below)

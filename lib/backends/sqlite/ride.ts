@@ -1,5 +1,5 @@
 /** What rides along in a transaction, beside the writes that were asked for. */
-import type { ClaimedAttempt } from './row.ts'
+import type { Claimed } from './attempts.ts'
 import type { Transaction } from './transaction.ts'
 import type { Waiting } from './waiting.ts'
 
@@ -7,7 +7,7 @@ import type { Waiting } from './waiting.ts'
 export interface Ride {
   /** Attempts whose slot is free now, by queue. */
   readonly freed: Map<string, number>
-  readonly claimed: Array<{ queue: Waiting, attempts: ClaimedAttempt[], drained: boolean }>
+  readonly claimed: Array<Claimed & { queue: Waiting }>
   /** All that was due is done. */
   passed?: true
   swept?: { next: number, more: boolean }

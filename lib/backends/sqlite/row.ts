@@ -40,10 +40,11 @@ export interface Row {
   failure: Failure | null
   reason: CancelReason | null
   history: string | null
+  group_id: string | null
 }
 
 /** What is read of a job that starts. */
-export type JobRow = Pick<Row, 'seq' | 'id' | 'name' | 'queue' | 'payload' | 'bytes' | 'created_at' | 'request_id' | 'policy' | 'priority'>
+export type JobRow = Pick<Row, 'seq' | 'id' | 'name' | 'queue' | 'payload' | 'bytes' | 'created_at' | 'request_id' | 'policy' | 'priority' | 'group_id'>
 export type ClaimedRow = JobRow & Pick<Row, 'attempts_made' | 'fresh' | 'ready_at' | 'owner' | 'token' | 'history'>
 
 /** Options that a job may have other than its task. Functions cannot be kept: they are always the task's own. */
@@ -77,8 +78,9 @@ export class StoredJob implements NewJob {
     this.bytes = row.bytes
     this.createdAt = row.created_at
     this.requestId = row.request_id
-    const asUsual = row.policy === null && usual.queue === row.queue && usual.priority === row.priority
-    this.policy = asUsual ? usual : { ...usual, queue: row.queue, priority: row.priority, ...(row.policy === null ? undefined : JSON.parse(row.policy) as Partial<Policy>) }
+    const group = row.group_id ?? undefined
+    const asUsual = row.policy === null && usual.queue === row.queue && usual.priority === row.priority && usual.group === group
+    this.policy = asUsual ? usual : { ...usual, queue: row.queue, priority: row.priority, group, ...(row.policy === null ? undefined : JSON.parse(row.policy) as Partial<Policy>) }
     this.#payload = row.payload
   }
 
@@ -96,8 +98,10 @@ export class ClaimedAttempt implements Attempt {
   readonly history: string | null
   /** Place of its start in the queue's limiter; −1 without one. */
   readonly slot: number
+  /** The same in that of its group. */
+  readonly groupSlot: number
 
-  constructor (row: ClaimedRow, job: StoredJob, waited: number, slot: number) {
+  constructor (row: ClaimedRow, job: StoredJob, waited: number, slot: number, groupSlot: number) {
     this.job = job
     this.number = row.attempts_made
     this.waited = waited
@@ -106,6 +110,7 @@ export class ClaimedAttempt implements Attempt {
     this.token = row.token as number
     this.history = row.history
     this.slot = slot
+    this.groupSlot = groupSlot
   }
 
   get payload (): Json { return this.job.payload }

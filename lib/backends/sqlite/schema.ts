@@ -1,6 +1,7 @@
 /** The tables, and how an older file becomes a newer one. */
 import { errors } from '../../errors.ts'
 import { IDS_SCHEMA } from './deduplication.ts'
+import { GROUPS_SCHEMA } from './groups.ts'
 import { unlessUnusable, type SqliteDatabase } from './driver.ts'
 
 /**
@@ -42,9 +43,10 @@ CREATE TABLE background_jobs (
   failure TEXT,
   reason TEXT,
   history TEXT,
+  group_id TEXT,
   dedup TEXT
 );
-CREATE INDEX background_ready ON background_jobs (queue, priority DESC, ready_at, seq) WHERE state = 'waiting';
+CREATE INDEX background_ready ON background_jobs (queue, priority DESC, ready_at, seq) WHERE state = 'waiting' AND group_id IS NULL;
 CREATE INDEX background_due ON background_jobs (run_at) WHERE state = 'delayed';
 CREATE INDEX background_expiry ON background_jobs (expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX background_owned ON background_jobs (owner) WHERE owner IS NOT NULL;
@@ -72,7 +74,7 @@ CREATE TABLE background_starts (
   PRIMARY KEY (queue, slot)
 ) WITHOUT ROWID;
 CREATE INDEX background_starts_at ON background_starts (queue, at);
-${IDS_SCHEMA}`
+${IDS_SCHEMA}${GROUPS_SCHEMA}`
 
 /** Each makes the next version; once released, none is changed. */
 const MIGRATIONS = [FIRST]

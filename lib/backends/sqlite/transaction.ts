@@ -65,6 +65,11 @@ export class Transaction {
     this.due = Math.min(this.due, at)
   }
 
+  /** Whether it lets jobs of the queue wait, or wait no longer. */
+  touches (queue: string): boolean {
+    return this.#sums.get(queue)?.has('waiting') === true
+  }
+
   /** What was counted so far. */
   sum (queue: string, what: Counted): number {
     return this.#sums.get(queue)?.get(what) ?? 0

@@ -1,22 +1,24 @@
 /** What this process knows without asking the store: of a queue it works on, and of the ended jobs. */
-import type { Load, Rate, Retention } from '../../backend.ts'
+import type { Load, QueueSettings, Retention } from '../../backend.ts'
 import type { Transaction } from './transaction.ts'
 
 export class Waiting {
   readonly name: string
-  readonly limiter: Rate | undefined
+  readonly settings: QueueSettings
   want = 0
   /** Attempts delivered and not settled. */
   out = 0
   /** Jobs that may start, as far as known here. */
   waiting: number
+  /** Their groups hold back those that wait, until this time or a change in the queue. */
+  heldUntil: number | undefined
   /** Never started, as far as known here: in the store, and on the way to it. */
   #stored: Load
   #onTheWay: Load = { jobs: 0, bytes: 0 }
 
-  constructor (name: string, limiter: Rate | undefined, stored: Load & { waiting: number }) {
+  constructor (name: string, settings: QueueSettings, stored: Load & { waiting: number }) {
     this.name = name
-    this.limiter = limiter
+    this.settings = settings
     this.#stored = stored
     this.waiting = stored.waiting
   }
@@ -37,6 +39,7 @@ export class Waiting {
   recount (stored: Load & { waiting: number }): void {
     this.#stored = stored
     this.waiting = stored.waiting
+    this.heldUntil = undefined
   }
 
   committed (tx: Transaction): void {
