@@ -6,7 +6,7 @@ import { migrate } from '../../lib/backends/sqlite/schema.ts'
 import type { Backend } from '../../lib/backend.ts'
 import { TestClock } from '../support/clock.ts'
 import { backendContract, Bench } from '../support/contract.ts'
-import { setup } from '../support/harness.ts'
+import { closeInTime, setup, type Harness } from '../support/harness.ts'
 import { watchLeaks } from '../support/leaks.ts'
 import { freshFile, noSqlite, openOther, openRaw, otherEngine, SQLITE_WARNING } from '../support/sqlite.ts'
 
@@ -166,4 +166,46 @@ test('waiting jobs are claimed by the index, whatever else is in the file', here
   for (const said of plans) t.match(said, /USING (COVERING )?INDEX background_(ready|due|done|owned)/)
   for (const said of plans) t.notMatch(said, /TEMP B-TREE|SCAN background_jobs$/)
   raw.close()
+})
+
+test('of two processes that share a file, one makes the job of each time, and either can steer its schedules', here, async (t) => {
+  const path = freshFile(t)
+  const clock = new TestClock()
+  const benches = [await started(t, sqlite({ path, clock }), clock), await started(t, sqlite({ path, clock }), clock)] as const
+  const [first, second] = benches
+  for (const bench of benches) {
+    bench.onFire = (kept) => ({ job: bench.job({ name: kept.name }), next: kept.next + 1_000, skipped: undefined })
+  }
+  const rule = { pattern: null, every: 1_000, tz: 'UTC', overlap: 'allow', missed: 'skip', startDate: null, endDate: null, limit: null } as const
+  await first.backend.schedules?.put({ id: 'often', name: 'task', queue: 'default', payload: null, bytes: 4, rule }, clock.now() + 1_000)
+  await clock.advance(60_000)
+  const times = benches.flatMap(({ asked }) => asked.map(({ kept }) => kept.next))
+  t.equal(times.length, 60)
+  t.equal(new Set(times).size, 60)
+  t.equal((await first.backend.counts()).default?.waiting, 60)
+  t.match(await second.backend.schedules?.list(), [{ id: 'often', count: 60 }])
+  t.equal(await second.backend.schedules?.remove('often'), true)
+  await clock.advance(10_000)
+  t.equal((await first.backend.counts()).default?.waiting, 60)
+})
+
+test('a schedule outlives its process, and the time it missed is made up for as it asks', here, async (t) => {
+  const path = freshFile(t)
+  const clock = new TestClock(Date.parse('2026-01-01T00:30:00Z'))
+  const open = async (): Promise<Harness> => {
+    const harness = await setup(t, { backend: sqlite({ path, clock }) })
+    harness.background.define('report', () => {})
+    await harness.app.ready()
+    return harness
+  }
+  const before = await open()
+  await before.background.schedule('made up for', { every: 3_600_000, missed: 'once' }, 'report', 1)
+  await before.background.schedule('left out', { every: 3_600_000 }, 'report', 2)
+  await closeInTime(before.app, clock)
+  clock.jump(5 * 3_600_000)
+  const after = await open()
+  await clock.advance(2_000)
+  t.match(await after.background.schedules(), [{ id: 'left out', count: 1, lastJobId: null }, { id: 'made up for', count: 1, lastJobId: String, payload: 1 }])
+  await after.background.schedule('made up for', { every: 3_600_000, missed: 'once' }, 'report', 1)
+  t.match(await after.background.schedules(), [{}, { count: 1, next: '2026-01-01T06:00:00.000Z' }], 'put again, it goes on')
 })

@@ -9,6 +9,7 @@ import { begun, noteOverdue, noteProgress, settle } from './attempts.ts'
 import { openFile, prepareConnection, stopWaiting, type SqliteDatabase } from './driver.ts'
 import { Engine } from './engine.ts'
 import { ClaimedAttempt } from './row.ts'
+import { SqliteSchedules } from './schedules.ts'
 import { migrate } from './schema.ts'
 import { cancel, insert, release, remove, retry } from './steer.ts'
 import { Connection } from './transaction.ts'
@@ -51,6 +52,7 @@ class Sqlite implements Backend {
   readonly name = 'sqlite'
   readonly durable = true
   readonly capabilities = { inline: false, delay: true, ttl: true, priority: true, limiter: true, deduplication: true, groups: true, cancelled: true, patch: true }
+  readonly schedules = new SqliteSchedules()
   readonly clock?: Clock
   readonly #path: string | undefined
   readonly #database: SqliteDatabase | undefined
@@ -74,8 +76,11 @@ class Sqlite implements Backend {
     try {
       await prepareConnection(open, path, this.#synchronous)
       migrate(open, path)
-      this.#started = new Engine(new Connection(open), this.clock ?? systemClock, sink, settings)
+      const clock = this.clock ?? systemClock
+      const db = new Connection(open)
+      const engine = this.#started = new Engine(db, clock, sink, settings)
       stopWaiting(open)
+      this.schedules.start({ clock, db, write: (act) => engine.write(act), fire: settings.fire })
     } catch (error) {
       this.close()
       throw error
@@ -83,6 +88,7 @@ class Sqlite implements Backend {
   }
 
   close (): void {
+    this.schedules.close()
     this.#started?.close()
     // What was passed in belongs to whoever made it.
     if (this.#database === undefined) this.#open?.close()

@@ -3,6 +3,7 @@ import { errors } from '../../errors.ts'
 import { IDS_SCHEMA } from './deduplication.ts'
 import { GROUPS_SCHEMA } from './groups.ts'
 import { unlessUnusable, type SqliteDatabase } from './driver.ts'
+import { SCHEDULES_SCHEMA } from './schedules.ts'
 
 /**
  * Instants are whole ms since the epoch. A job is `fresh` while it never started: 1; 2 as its first attempt is claimed, so
@@ -74,7 +75,7 @@ CREATE TABLE background_starts (
   PRIMARY KEY (queue, slot)
 ) WITHOUT ROWID;
 CREATE INDEX background_starts_at ON background_starts (queue, at);
-${IDS_SCHEMA}${GROUPS_SCHEMA}`
+${IDS_SCHEMA}${GROUPS_SCHEMA}${SCHEDULES_SCHEMA}`
 
 /** Each makes the next version; once released, none is changed. */
 const MIGRATIONS = [FIRST]
