@@ -41,6 +41,7 @@ export const errors = {
   CrossSite: createError<[]>('FST_BG_CROSS_SITE', 'a page of another site may not change anything here', 403),
   NotJson: createError<[]>('FST_BG_NOT_JSON', 'expected the content type application/json', 415),
   NotCancellable: createError<[string]>('FST_BG_NOT_CANCELLABLE', 'job %s has ended', 409),
+  TooManyStreams: createError<[string]>('FST_BG_TOO_MANY_STREAMS', 'too many streams of events: at most %s', 503),
   JobNotFound: createError<[]>('FST_BG_JOB_NOT_FOUND', 'no such job: it is unknown or no longer kept', 404),
   BadIdempotencyKey: createError<[]>('FST_BG_BAD_IDEMPOTENCY_KEY', 'the header Idempotency-Key: expected 1 to 255 visible ASCII characters', 400),
   IdempotencyKeyInFlight: createError<[]>('FST_BG_IDEMPOTENCY_KEY_IN_FLIGHT', 'a request with this Idempotency-Key is being answered', 409),

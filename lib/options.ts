@@ -25,6 +25,8 @@ export interface RoutesOptions extends Pick<RouteShorthandOptions, PassedOn> {
   health?: string | false | undefined
   /** Must contain `:id`. @default '/jobs/:id/status' */
   status?: string | false | undefined
+  /** Live states as server-sent events. `true`: at '/jobs/:id/events'. @default false */
+  events?: string | boolean | undefined
   /** Listing, cancelling, retrying, pausing. Needs `authorize`. @default false */
   admin?: boolean | undefined
   config?: FastifyContextConfig & Record<string, unknown>
@@ -157,6 +159,7 @@ export interface RouteSettings {
   readonly prefix: string
   readonly health: string | false
   readonly status: string | false
+  readonly events: string | false
   readonly admin: boolean
   readonly schema: Record<string, unknown>
   readonly passed: Pick<RouteShorthandOptions, PassedOn | 'config' | 'logLevel' | 'logSerializers'>
@@ -216,6 +219,7 @@ const aHook = check.either(check.func, (value) => Array.isArray(value) && Array.
 const ROUTE_CHECKS: check.Checks = {
   health: check.path,
   status: withId,
+  events: check.either(check.oneOf(true), withId),
   admin: check.boolean,
   schema: anObject,
   config: anObject,
@@ -288,9 +292,9 @@ function resolveRate (where: string, rate: Rate | undefined): Rate | undefined {
 
 /** @throws FST_BG_AUTHORIZE_REQUIRED */
 function resolveRoutes ({ prefix = '', routes, authorize, logLevel, logSerializers }: BackgroundTasksOptions): RouteSettings {
-  if (routes === false) return { prefix, health: false, status: false, admin: false, schema: {}, passed: {} }
-  const { health = '/health/jobs', status = '/jobs/:id/status', admin = false, schema = {}, ...passed } =
+  if (routes === false) return { prefix, health: false, status: false, events: false, admin: false, schema: {}, passed: {} }
+  const { health = '/health/jobs', status = '/jobs/:id/status', events = false, admin = false, schema = {}, ...passed } =
     check.options<RoutesOptions>('options.routes', ROUTE_CHECKS, routes ?? {})
   if (admin && authorize === undefined) throw new errors.AuthorizeRequired('options.routes.admin')
-  return { prefix, health, status, admin, schema, passed: { ...passed, ...(logLevel && { logLevel }), ...(logSerializers && { logSerializers }) } }
+  return { prefix, health, status, events: events === true ? '/jobs/:id/events' : events, admin, schema, passed: { ...passed, ...(logLevel && { logLevel }), ...(logSerializers && { logSerializers }) } }
 }

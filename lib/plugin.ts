@@ -79,6 +79,7 @@ function build (app: FastifyInstance, settings: Settings) {
   const health = new HealthCheck(settings, { backends, control, intake, dispatch, drain, observer })
   const door = backend.durable ? new DurableDoor({ intake, backends, gate, observer, statusUrl: (id) => control.statusUrl(id) }) : undefined
   if (door !== undefined) control.cancelUnwritten = (id, detail) => door.cancel(id, detail)
+  drain.onClosing(() => { deadLetters.close() })
   drain.onClosed(() => threads.close())
   drain.onClosed(() => { gate.close() })
   drain.onClosed(() => { observer.close() })
@@ -132,6 +133,7 @@ const plugin: FastifyPluginAsync<BackgroundTasksOptions> = async function backgr
     }
   })
   const waits = new Waits(control)
+  drain.onClosing(() => { waits.endAll() })
   const parts = { intake, backends, gate, door, control, observer: core.observer, waits, maxWait: settings.maxWait, keyAge: settings.retention.completed.age }
   app.decorateReply('background', createStage(parts) as StageJob)
   app.decorateReply('accepted', createAccepted(parts) as unknown as AcceptJob<FastifyReply>)
@@ -149,14 +151,12 @@ const plugin: FastifyPluginAsync<BackgroundTasksOptions> = async function backgr
     })
   }
 
-  addRoutes(app, settings, { clock, control, deadLetters: core.deadLetters, health, onClosed: (close) => { drain.onClosed(close) } })
+  addRoutes(app, settings, { clock, control, deadLetters: core.deadLetters, health, drain })
 
   app.addHook('onReady', async () => { await open(app, core, settings) })
 
   app.addHook('preClose', async () => {
     drain.begin()
-    waits.endAll()
-    core.deadLetters.close()
     // Registered now, this runs right after the server has closed and before every other onClose hook, whichever
     // plugin came first: jobs can use a database pool that another plugin closes.
     const { onClose } = app as { onClose?: (close: (instance: unknown, done: () => void) => void) => void }

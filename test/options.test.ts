@@ -41,7 +41,6 @@ t.test('unknown options', async (t) => {
   })
 
   const notBuilt: Array<[name: string, options: object]> = [
-    ['routes.events', { routes: { events: '/jobs/:id/events' } }],
     ['defaults.limiter', { defaults: { limiter: { max: 1, duration: 1 } } }]
   ]
   for (const [name, options] of notBuilt) {

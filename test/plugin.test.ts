@@ -36,7 +36,7 @@ t.test('the door shows the plugin by name and by default, and what goes with it'
 })
 
 t.test('every error of the package has a code FST_BG_*, and the status code of the contract', async (t) => {
-  const status: Record<string, number> = { FST_BG_QUEUE_FULL: 503, FST_BG_CLOSING: 503, FST_BG_STORE_UNAVAILABLE: 503, FST_BG_JOB_NOT_FOUND: 404, FST_BG_FORBIDDEN: 403, FST_BG_CROSS_SITE: 403, FST_BG_NOT_JSON: 415, FST_BG_NOT_CANCELLABLE: 409,
+  const status: Record<string, number> = { FST_BG_QUEUE_FULL: 503, FST_BG_CLOSING: 503, FST_BG_STORE_UNAVAILABLE: 503, FST_BG_JOB_NOT_FOUND: 404, FST_BG_FORBIDDEN: 403, FST_BG_CROSS_SITE: 403, FST_BG_NOT_JSON: 415, FST_BG_NOT_CANCELLABLE: 409, FST_BG_TOO_MANY_STREAMS: 503,
     FST_BG_BAD_IDEMPOTENCY_KEY: 400, FST_BG_IDEMPOTENCY_KEY_IN_FLIGHT: 409, FST_BG_IDEMPOTENCY_KEY_REUSED: 422 }
   for (const Coded of Object.values(door.errors)) {
     const error = new (Coded as unknown as new (...args: unknown[]) => Error & { code: string, statusCode: number })('a', 'b', 'c')

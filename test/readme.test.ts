@@ -20,8 +20,10 @@ const sendEmail = app.background.define('send-email', async (payload: { to: stri
 declare function isBusy (): boolean
 declare const breaker: { opened: boolean, fire (order: string): Promise<unknown> }
 declare const jobId: string
+declare function show (status: unknown): void
+declare class EventSource { constructor (url: string); onmessage: ((event: { data: string }) => void) | null }
 declare const reporter: { captureException (error: unknown, about: object): void }
-void [RetryLaterError, UnrecoverableError, sendEmail, jobId, reporter]
+void [show, EventSource, RetryLaterError, UnrecoverableError, sendEmail, jobId, reporter]
 `
 
 test('every block of code in the README compiles', (t) => {

@@ -644,7 +644,7 @@ test('instants are read as ms since the epoch', async (t) => {
 // Errors and states
 
 test('errors carry their code and status', async (t) => {
-  const statuses = { BadIdempotencyKey: 400, IdempotencyKeyInFlight: 409, IdempotencyKeyReused: 422, QueueFull: 503, Closing: 503, StoreUnavailable: 503, JobNotFound: 404, Forbidden: 403, CrossSite: 403, NotJson: 415, NotCancellable: 409 } as Record<string, number>
+  const statuses = { BadIdempotencyKey: 400, IdempotencyKeyInFlight: 409, IdempotencyKeyReused: 422, QueueFull: 503, Closing: 503, StoreUnavailable: 503, JobNotFound: 404, Forbidden: 403, CrossSite: 403, NotJson: 415, NotCancellable: 409, TooManyStreams: 503 } as Record<string, number>
   for (const [name, Made] of Object.entries(errors)) {
     const error = new (Made as new (...args: unknown[]) => Error & { code: string, statusCode: number })('a', 'b', 'c')
     t.match(error.code, /^FST_BG_[A-Z_]+$/)

@@ -3,11 +3,13 @@ import type { FastifyInstance } from 'fastify'
 import { watchLoopDelay, type Clock } from '../clock.ts'
 import type { Control } from '../jobs/control.ts'
 import type { DeadLetters } from '../jobs/dead-letters.ts'
+import type { Drain } from '../jobs/drain.ts'
 import type { HealthCheck } from '../jobs/health.ts'
 import type { RouteSettings, Settings } from '../options.ts'
 import { createRedactor } from '../redact.ts'
 import { Access } from './access.ts'
 import { addAdminRoutes } from './admin.ts'
+import { addEventsRoute } from './events.ts'
 import { addRoute, join } from './route.ts'
 import { errorSchema, healthSchema, idParams, statusSchema } from './schemas.ts'
 import { retryAfter, statusBody } from './views.ts'
@@ -17,13 +19,14 @@ export interface RouteParts {
   readonly control: Control
   readonly deadLetters: DeadLetters
   readonly health: HealthCheck
-  readonly onClosed: (close: () => void) => void
+  readonly drain: Drain
 }
 
 export function addRoutes (app: FastifyInstance, { routes, authorize, redact }: Settings, parts: RouteParts): void {
   const access = new Access(authorize)
   if (routes.status !== false) addStatusRoute(app, routes.status, routes, { ...parts, access })
   if (routes.health !== false) addHealthRoute(app, routes.health, routes, parts)
+  if (routes.events !== false) addEventsRoute(app, routes.events, routes, { ...parts, access })
   if (routes.admin) addAdminRoutes(app, routes, { ...parts, access, redact: redact && createRedactor(redact) })
 }
 
@@ -45,9 +48,9 @@ function addStatusRoute (app: FastifyInstance, path: string, routes: RouteSettin
   })
 }
 
-function addHealthRoute (app: FastifyInstance, path: string, routes: RouteSettings, { clock, health, onClosed }: RouteParts): void {
+function addHealthRoute (app: FastifyInstance, path: string, routes: RouteSettings, { clock, health, drain }: RouteParts): void {
   const loopDelay = watchLoopDelay(clock)
-  onClosed(() => { loopDelay.stop() })
+  drain.onClosed(() => { loopDelay.stop() })
   addRoute<{ Querystring: { strict?: string | string[] } }>(app, routes, {
     method: 'GET',
     path,

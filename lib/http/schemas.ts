@@ -46,6 +46,12 @@ export const statusSchema = {
   }
 } as const
 
+export const eventsSchema = {
+  description: 'A status document at each change; comments in between',
+  content: { 'text/event-stream': { schema: text } }
+} as const
+export const silence = { type: 'null', description: 'It has ended, and `Last-Event-ID` says that this is known' } as const
+
 const counted = (...names: string[]): object => ({
   type: 'object', required: names, properties: Object.fromEntries(names.map((name) => [name, integer]))
 })

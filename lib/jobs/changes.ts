@@ -2,7 +2,7 @@
 import type { Awaitable, Backend, Change } from '../backend.ts'
 import { LONGEST_TIMER, type Clock, type Timer } from '../clock.ts'
 import { errors } from '../errors.ts'
-import { isFinal } from '../job.ts'
+import { isFinal, type JobState } from '../job.ts'
 
 export interface Patience {
   /** For the text of the timeout. */
@@ -20,7 +20,9 @@ const LOOK_AGAIN = 5_000
 export class Changes {
   readonly #backend: Backend
   readonly #clock: Clock
-  readonly #byId = new Map<string, Set<() => void>>()
+  readonly #byId = new Map<string, Set<(state: JobState) => void>>()
+  /** Those who want to know of each change, not of the end alone. */
+  readonly #followers = new Map<string, Set<(state: JobState) => void>>()
   readonly #any = new Set<() => void>()
   /** How to stop the watch, once it tells everything. */
   #watch: Awaitable<() => void> | undefined
@@ -73,6 +75,13 @@ export class Changes {
     })
   }
 
+  /** Tells each change of a job's state. Answers how to stop. News between processes can get lost. */
+  follow (id: string, listener: (state: JobState) => void): () => void {
+    const leave = this.#join(id, listener, this.#followers)
+    if (this.#watch instanceof Promise) this.#watch.catch(() => {}) // the store is away, and tells nothing
+    return leave
+  }
+
   /** Something else than a job's state has changed: who waits for none in particular asks again. */
   nudge (): void {
     if (this.#any.size === 0 || this.#stirred) return
@@ -84,15 +93,15 @@ export class Changes {
     })
   }
 
-  #join (id: string | undefined, listener: () => void): () => void {
+  #join (id: string | undefined, listener: (state: JobState) => void, among = this.#byId): () => void {
     this.#watch ??= this.#backend.watch((change) => { this.#tell(change) })
-    const listeners = id === undefined ? this.#any : this.#byId.get(id) ?? new Set()
-    if (id !== undefined) this.#byId.set(id, listeners)
+    const listeners = id === undefined ? this.#any : among.get(id) ?? new Set()
+    if (id !== undefined) among.set(id, listeners)
     listeners.add(listener)
     return () => {
       listeners.delete(listener)
-      if (id !== undefined && listeners.size === 0) this.#byId.delete(id)
-      if (this.#any.size > 0 || this.#byId.size > 0) return
+      if (id !== undefined && listeners.size === 0) among.delete(id)
+      if (this.#any.size > 0 || this.#byId.size > 0 || this.#followers.size > 0) return
       const watch = this.#watch
       this.#watch = undefined
       if (watch instanceof Promise) watch.then((stop) => { stop() }, () => {})
@@ -102,7 +111,8 @@ export class Changes {
 
   #tell (change: Change): void {
     const { state } = change
-    if (this.#byId.size > 0 && isFinal(state)) for (const listener of this.#byId.get(change.id) ?? []) listener()
+    if (this.#byId.size > 0 && isFinal(state)) for (const listener of this.#byId.get(change.id) ?? []) listener(state)
+    if (this.#followers.size > 0) for (const listener of this.#followers.get(change.id) ?? []) listener(state)
     if (isFinal(state) || state === 'delayed') this.nudge()
   }
 }

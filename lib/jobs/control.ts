@@ -3,7 +3,7 @@ import type { Backend, CancelAnswer, JobQuery, QueueCounts } from '../backend.ts
 import * as check from '../check.ts'
 import { errors } from '../errors.ts'
 import { isId } from '../id.ts'
-import { isFinal, type JobRecord } from '../job.ts'
+import { isFinal, type JobRecord, type JobState } from '../job.ts'
 import type { Observer } from '../observe.ts'
 import type { Changes } from './changes.ts'
 import type { Dispatch } from './dispatch.ts'
@@ -118,6 +118,11 @@ export class Control {
       if (found === undefined) throw new errors.JobNotFound()
       return isFinal(found.state) ? found : undefined
     })
+  }
+
+  /** Tells each change of the job's state. Answers how to stop. */
+  follow (id: string, listener: (state: JobState) => void): () => void {
+    return this.#changes.follow(id, listener)
   }
 
   #pools (queue: string | undefined): Array<{ pause (): void, resume (): void }> {

@@ -23,6 +23,7 @@ export class Drain {
   readonly #observer: Observer
   readonly #changes: Changes
   readonly #closers: Array<() => void | Promise<void>> = []
+  readonly #endings: Array<() => void> = []
   #draining = false
   #deadline: Timer | undefined
   #over: Promise<void> | undefined
@@ -44,6 +45,11 @@ export class Drain {
 
   get draining (): boolean { return this.#draining }
 
+  /** Called when the application begins to close: what would hold up the server ends. */
+  onClosing (end: () => void): void {
+    this.#endings.push(end)
+  }
+
   /** Called when all is over, in the order of adding. */
   onClosed (close: () => void | Promise<void>): void {
     this.#closers.push(close)
@@ -53,6 +59,7 @@ export class Drain {
   begin (): void {
     if (this.#draining) return
     this.#draining = true
+    for (const end of this.#endings) end()
     this.#deadline = this.#clock.setTimer(() => {
       this.#outOfTime.abort()
       void this.finish()
