@@ -13,8 +13,8 @@ export interface CodedErrorClass<Arguments extends unknown[]> {
   readonly prototype: FastifyError
 }
 
-function createError<Arguments extends unknown[]> (code: string, text: string, statusCode?: number): CodedErrorClass<Arguments> {
-  return create<Arguments>(code, text, statusCode)
+function createError<Arguments extends unknown[]> (code: string, text: string, statusCode?: number, withStack = true): CodedErrorClass<Arguments> {
+  return create<Arguments>(code, text, statusCode, undefined, withStack ? undefined : false)
 }
 
 /** `%s` is replaced by the arguments of the constructor, in order. */
@@ -34,7 +34,8 @@ export const errors = {
   BadPayload: createError<[string, string]>('FST_BG_BAD_PAYLOAD', 'the payload of task "%s" does not fit its schema: %s'),
   PayloadNotJson: createError<[string, string]>('FST_BG_PAYLOAD_NOT_JSON', 'the payload of task "%s" has no JSON form: %s'),
   PayloadTooLarge: createError<[string, number, number]>('FST_BG_PAYLOAD_TOO_LARGE', 'the payload of task "%s": expected at most %s bytes of JSON (maxPayloadBytes), got %s'),
-  QueueFull: createError<[string, string]>('FST_BG_QUEUE_FULL', 'queue "%s" is full: %s', 503),
+  // Without a stack, which would be nine tenths of its cost: under overload a refusal must be cheaper than the work.
+  QueueFull: createError<[string, string]>('FST_BG_QUEUE_FULL', 'queue "%s" is full: %s', 503, false),
   Closing: createError<[]>('FST_BG_CLOSING', 'the application is closing and takes no more jobs', 503),
   StoreUnavailable: createError<[]>('FST_BG_STORE_UNAVAILABLE', 'the store of the background jobs cannot take jobs now', 503),
   Forbidden: createError<[string]>('FST_BG_FORBIDDEN', 'not allowed: %s', 403),

@@ -104,6 +104,7 @@ function overload (row: Find): Goal[] {
   const { refusal, job } = row('overload', OURS)?.values ?? {}
   return [
     atMost('overload', 'a refusal over a job', 1, quotient(refusal, job)),
+    atMost('overload-http', 'a request, nine of ten refused, over one that Fastify itself answers with 503', 1.1, ratio(row('overload-http', 'flood'), row('overload-http', 'only 503'))),
     atMost('overload-http', 'a request, nine of ten refused, over an accepted one', 1, ratio(row('overload-http', 'flood'), row('overload-http', 'calm')))
   ]
 }

@@ -17,6 +17,8 @@ export interface Metric {
 export interface Entry {
   readonly name: string
   readonly settings: Settings
+  /** Folder of another build of the library. */
+  readonly build?: URL
 }
 
 export interface Group {
@@ -26,7 +28,7 @@ export interface Group {
   readonly metrics: readonly Metric[]
   readonly entries: readonly Entry[]
   /** Name of the entry that the others' CPU is compared to. */
-  readonly base?: string
+  readonly base?: string | undefined
   /** Name of the entry that a profile is made of. */
   readonly profiled: string
   readonly note?: string
@@ -236,8 +238,8 @@ function overloadHttp (form: Form): Group {
       { key: 'heap', label: 'heap peak MiB', digits: 0 }, { key: 'rss', label: 'rss MiB', digits: 0 }],
     base: 'calm',
     profiled: 'flood',
-    entries: [false, true].map((flooded) => ({
-      name: flooded ? 'flood' : 'calm', settings: { scenario: 'http/overload', flooded, warmUp: requests, enough: flood }
+    entries: (['calm', 'flood', 'only 503'] as const).map((kind) => ({
+      name: kind, settings: { scenario: 'http/overload', form: kind, warmUp: requests, enough: flood }
     }))
   }
 }

@@ -17,7 +17,7 @@ export interface Row {
   fault: string | undefined
 }
 
-const CHILD = new URL('child.js', import.meta.url)
+const HERE = new URL('../../', import.meta.url)
 /** Ms; a child that takes longer is ended, and its number is missing. */
 const LONGEST_ANSWER = 60_000
 /** Ms. */
@@ -27,11 +27,11 @@ const PROFILED = 2_000
 export async function runGroup ({ title, rounds, entries }: Group, deadline: number, tell: (text: string) => void): Promise<Row[]> {
   const rows: Row[] = entries.map(({ name }) => ({ name, results: [], fault: undefined }))
   const children = new Map<Row, Child>()
-  for (const [at, { name, settings }] of entries.entries()) {
+  for (const [at, { name, settings, build }] of entries.entries()) {
     if (performance.now() >= deadline) break
     tell(`${title}: warms up ${name}`)
     const row = rows[at] as Row
-    await guard(row, async () => { children.set(row, await Child.start(settings)) })
+    await guard(row, async () => { children.set(row, await Child.start(settings, build)) })
   }
   for (let round = 1; round <= rounds && performance.now() < deadline; round++) {
     // Each round begins with another: whoever follows a heavy neighbour should not be the same each time.
@@ -75,8 +75,8 @@ class Child {
   }
 
   /** Resolves when it is warm. */
-  static async start (settings: Settings): Promise<Child> {
-    const child = new Child(fork(CHILD, [JSON.stringify(settings)], { execArgv: ['--expose-gc'] }))
+  static async start (settings: Settings, build: URL = HERE): Promise<Child> {
+    const child = new Child(fork(new URL('test/bench/child.js', build), [JSON.stringify(settings)], { execArgv: ['--expose-gc'] }))
     await child.#answer()
     return child
   }

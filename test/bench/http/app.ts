@@ -1,8 +1,8 @@
 /** The routes that are compared: each answers the same, and hands over the same little job, or none. */
 import Fastify, { type FastifyInstance, type RouteHandlerMethod } from 'fastify'
-import backgroundTasks, { type BackgroundTasksOptions } from '../../../lib/index.ts'
+import backgroundTasks, { errors, type BackgroundTasksOptions } from '../../../lib/index.ts'
 
-export type Route = 'bare' | 'setImmediate' | 'unused' | 'inline' | 'named' | 'BullMQ'
+export type Route = 'bare' | 'bare, 503' | 'setImmediate' | 'unused' | 'inline' | 'named' | 'BullMQ'
 
 export const PATH = '/order'
 export const BODY = JSON.stringify({ item: 'tea', count: 3 })
@@ -14,6 +14,7 @@ const answer = (): object => ({ ok: true })
 
 const handlers: Record<Exclude<Route, 'BullMQ'>, RouteHandlerMethod> = {
   bare: async () => answer(),
+  'bare, 503': async () => { throw new errors.QueueFull('default', 'as every request finds it') },
   unused: async () => answer(),
   setImmediate: async () => {
     setImmediate(() => { void light() })
@@ -51,7 +52,7 @@ export async function createApp (route: Route, options: BackgroundTasksOptions =
     })
     return app
   }
-  if (route !== 'bare' && route !== 'setImmediate') {
+  if (route !== 'bare' && route !== 'bare, 503' && route !== 'setImmediate') {
     await app.register(backgroundTasks, options)
     app.background.define('light', { attempts: 5 }, work)
   }
