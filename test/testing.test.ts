@@ -167,6 +167,18 @@ t.test('clock.advance: thirty days of retries, and no timer of Node is set', asy
   t.match(await app.background.get(id), { state: 'waiting', attemptsMade: retried.length })
 })
 
+t.test('clock.advance: cron', async (t) => {
+  const jobs = inline({ now: '2026-03-28T12:00:00Z' })
+  const ran: string[] = []
+  const app = await appOn(t, jobs, (app) => app.background.define('report', (_payload, { job }) => { ran.push(job.createdAt) }))
+  await app.background.schedule('monthly', { pattern: '0 3 * * *', tz: 'Europe/Berlin' }, 'report')
+  const began = performance.now()
+  await jobs.clock.advance(30 * DAY)
+  t.comment(`${Math.round(performance.now() - began)} ms`)
+  t.equal(ran.length, 30)
+  t.same(ran.slice(0, 2), ['2026-03-29T01:00:00.000Z', '2026-03-30T01:00:00.000Z'], 'at three, whatever becomes of the clocks')
+})
+
 t.test('clock.advance: timeouts and times to live are over when the test says so', async (t) => {
   const jobs = manual({ now: '2026-03-01T12:00:00Z' })
   const app = await appOn(t, jobs, (app) => {
