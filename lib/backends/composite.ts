@@ -88,6 +88,8 @@ class Composite implements Backend {
   }
 
   enqueue (jobs: readonly NewJob[], staged: boolean): Awaitable<Duplicates | void> {
+    const [first] = jobs
+    if (first !== undefined && jobs.length === 1) return this.#of(first.queue, first.local?.run !== undefined).enqueue(jobs, staged)
     const parts = new Map<Backend, NewJob[]>()
     for (const job of jobs) {
       const backend = this.#of(job.queue, job.local?.run !== undefined)

@@ -1,97 +1,130 @@
 /**
  * What our add and our work cost over bare BullMQ that does the same round trips: the same jobs, options, concurrency and
- * retention, in turns in one process. `node .proof/test/proof/bullmq-cost.js [jobs]`
+ * retention, in turns in one process. What else the machine does makes turns longer, never shorter: of each the lower
+ * quartile counts. `node .proof/test/proof/bullmq-cost.js [rounds]`
  */
-import Fastify from 'fastify'
+import Fastify, { type FastifyInstance } from 'fastify'
 import { randomUUID } from 'node:crypto'
 import { createPostgresBackend, createRedisBackend, Queue, Worker, type BackendFactory, type IQueueBackend } from 'bullmq'
-import { backgroundTasks } from '../../lib/index.ts'
+import { backgroundTasks, type BackgroundTasksOptions } from '../../lib/index.ts'
+import type { BullmqOptions } from '../../lib/backends/bullmq/index.ts'
 import { storeAt, type Store } from '../backends/bullmq/store.ts'
 import { startServer } from '../support/servers/find.ts'
 import { postgres } from '../support/servers/postgres.ts'
 import { redis } from '../support/servers/redis.ts'
 
-const JOBS = Number(process.argv[2] ?? 3_000)
-const ROUNDS = 5
+const ROUNDS = Number(process.argv[2] ?? 4)
+/** Times that jobs are added in a round, and how many each time. */
+const TURNS = 5
+const JOBS = 500
 const CONCURRENCY = 10
 
-interface Times { add: number, work: number, response: number }
-
-/** Ms for all of them, so many at once. */
-async function atOnce (count: number, each: (i: number) => Promise<unknown>): Promise<number> {
-  const start = performance.now()
-  let next = 0
-  await Promise.all(Array.from({ length: CONCURRENCY }, async () => { while (next < count) await each(next++) }))
-  return performance.now() - start
+/** A way to add jobs and to do them; what it answers is µs a job. */
+interface Way {
+  add (): Promise<number>
+  /** All that was added, from the first job's end to the last one's. */
+  work (): Promise<number>
+  close (): Promise<void>
 }
 
-async function bare (store: Store): Promise<Times> {
+/** So many at once. */
+async function timed (each: (i: number) => Promise<unknown>): Promise<number> {
+  const start = performance.now()
+  let next = 0
+  await Promise.all(Array.from({ length: CONCURRENCY }, async () => { while (next < JOBS) await each(next++) }))
+  return (performance.now() - start) * 1_000 / JOBS
+}
+
+class Countdown {
+  #done = 0
+  #first = 0
+  #over: (us: number) => void = () => {}
+
+  start (): Promise<number> {
+    this.#done = 0
+    return new Promise((resolve) => { this.#over = resolve })
+  }
+
+  done (): void {
+    const jobs = TURNS * JOBS
+    if (++this.#done === 1) this.#first = performance.now()
+    if (this.#done === jobs) this.#over((performance.now() - this.#first) * 1_000 / (jobs - 1))
+  }
+}
+
+async function bare (store: Store): Promise<Way> {
   const { connection, prefix = 'bull' } = store.options()
   const factory = (store.kind.name === 'redis' ? createRedisBackend : createPostgresBackend) as unknown as BackendFactory<IQueueBackend>
   const given = { connection: typeof connection === 'string' ? { url: connection } : { migrate: true, ...connection }, prefix }
   const queue = new Queue('default', given, factory)
   await queue.waitUntilReady()
+  const countdown = new Countdown()
   const options = { priority: 1_048_576, attempts: 3, backoff: { type: 'exponential', delay: 1_000, jitter: 0.5 } }
-  // An id of its own and the time of its making: what a job here cannot do without.
-  const add = await atOnce(JOBS, (i) => queue.add('work', { i }, { ...options, jobId: randomUUID(), timestamp: Date.now() }))
-  let done = 0
-  let end: () => void = () => {}
-  const all = new Promise<void>((resolve) => { end = resolve })
-  const worker = new Worker('default', async () => { if (++done === JOBS) end() }, {
-    ...given, concurrency: CONCURRENCY, autorun: false, removeOnComplete: { count: 10_000, age: 3_600 }
-  }, factory)
-  await worker.waitUntilReady()
-  const start = performance.now()
-  void worker.run()
-  await all
-  const work = performance.now() - start
-  await worker.close()
-  await queue.close()
-  return { add, work, response: NaN }
+  return {
+    // An id of its own and the time of its making: what a job here cannot do without.
+    add: () => timed((i) => queue.add('work', { i }, { ...options, jobId: randomUUID(), timestamp: Date.now() })),
+    async work () {
+      const over = countdown.start()
+      const worker = new Worker('default', async () => { countdown.done() }, {
+        ...given, concurrency: CONCURRENCY, removeOnComplete: { count: 10_000, age: 3_600 }
+      }, factory)
+      const us = await over
+      await worker.close()
+      return us
+    },
+    close: () => queue.close()
+  }
 }
 
-async function ours (store: Store): Promise<Times> {
+async function ours (store: Store): Promise<Way & { response (): Promise<number> }> {
+  const place = store.options()
+  const countdown = new Countdown()
+  const producer = await appOn(store, place, { role: 'producer' }, countdown)
+  return {
+    add: () => timed((i) => producer.background.add('work', { i })),
+    async work () {
+      const over = countdown.start()
+      const worker = await appOn(store, place, { role: 'worker' }, countdown)
+      const us = await over
+      await worker.close()
+      return us
+    },
+    response: () => timed(() => producer.inject({ method: 'POST', url: '/' })),
+    close: () => producer.close()
+  }
+}
+
+async function appOn (store: Store, place: BullmqOptions, options: BackgroundTasksOptions, countdown: Countdown): Promise<FastifyInstance> {
   const app = Fastify()
-  await app.register(backgroundTasks, { backend: store.create(), concurrency: CONCURRENCY, maxQueueSize: 10 * JOBS })
-  let done = 0
-  let end: () => void = () => {}
-  const task = app.background.define<{ i: number }>('work', async () => { if (++done === JOBS) end() })
+  await app.register(backgroundTasks, { backend: store.create(place), concurrency: CONCURRENCY, maxQueueSize: 1_000_000, ...options })
+  const task = app.background.define<{ i: number }>('work', async () => { countdown.done() })
   app.post('/', async (_request, reply) => reply.accepted(task, { i: 0 }))
   await app.ready()
-  // The worker is connected before anything is measured, as that of bare BullMQ is.
-  done = -1
-  await app.background.add(task, { i: 0 })
-  while (done < 0) await new Promise((resolve) => { setTimeout(resolve, 5) })
-  await app.background.pause()
-  const add = await atOnce(JOBS, (i) => app.background.add(task, { i }))
-  const all = new Promise<void>((resolve) => { end = resolve })
-  const start = performance.now()
-  await app.background.resume()
-  await all
-  const work = performance.now() - start
-  done = -Infinity
-  const response = await atOnce(JOBS / 3, () => app.inject({ method: 'POST', url: '/' })) * 3
-  await app.close()
-  return { add, work, response }
+  return app
 }
+
+const quartile = (values: number[]): number => values.sort((a, b) => a - b)[Math.floor(values.length / 4)] as number
+const rate = (us: number): string => `${Math.round(1e6 / us)}/s`
 
 for (const kind of [redis, postgres]) {
   const found = await startServer(kind)
   if (typeof found === 'string') continue
   const store = storeAt(kind, found.url)
-  const times: Array<[Times, Times]> = []
+  const own = await ours(store)
+  const measured = [{ way: await bare(store), add: [] as number[], work: [] as number[] }, { way: own, add: [] as number[], work: [] as number[] }]
+  const [theirs, mine] = measured as [typeof measured[0], typeof measured[0]]
+  const responses: number[] = []
   for (let round = 0; round < ROUNDS; round++) {
-    const first = await (round % 2 === 0 ? bare : ours)(store)
-    const second = await (round % 2 === 0 ? ours : bare)(store)
-    times.push(round % 2 === 0 ? [first, second] : [second, first])
+    for (let turn = 0; turn < TURNS; turn++) for (const one of measured.reverse()) one.add.push(await one.way.add())
+    for (const one of measured.reverse()) one.work.push(await one.way.work())
   }
-  const median = (values: number[]): number => values.sort((a, b) => a - b)[Math.floor(values.length / 2)] as number
-  const rate = (ms: number): number => Math.round(JOBS / ms * 1_000)
+  for (let turn = 0; turn < TURNS; turn++) responses.push(await own.response())
   for (const part of ['add', 'work'] as const) {
-    const [theirs, own] = [median(times.map(([t]) => t[part])), median(times.map(([, o]) => o[part]))]
-    console.log(`${kind.name} ${part}: bare BullMQ ${rate(theirs)}/s, ours ${rate(own)}/s, ratio ${(theirs / own).toFixed(3)}`)
+    const [a, b] = [quartile(theirs[part]), quartile(mine[part])]
+    console.log(`${kind.name} ${part}: bare BullMQ ${rate(a)}, ours ${rate(b)}, ratio ${(a / b).toFixed(2)}`)
   }
-  console.log(`${kind.name} response-bound, by inject: ${rate(median(times.map(([, o]) => o.response)))}/s`)
+  console.log(`${kind.name} response-bound, by inject: ${rate(quartile(responses))}`)
+  for (const { way } of measured) await way.close()
   await found.release()
 }
 process.exit()

@@ -4,10 +4,11 @@ export function realTime (ms: number): Promise<void> {
   return new Promise((resolve) => { setTimeout(resolve, ms) })
 }
 
-/** Looks again every 20 ms, for at most ten seconds. */
-export async function eventually (holds: () => unknown, what: string): Promise<void> {
-  for (let tries = 0; !await holds(); tries++) {
-    if (tries === 500) throw new Error(`waited in vain for ${what}`)
+/** Looks again every 20 ms, for so many ms at most. */
+export async function eventually (holds: () => unknown, what: string, most = 10_000): Promise<void> {
+  const end = performance.now() + most
+  while (!await holds()) {
+    if (performance.now() > end) throw new Error(`waited in vain for ${what}`)
     await realTime(20)
   }
 }

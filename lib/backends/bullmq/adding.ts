@@ -22,9 +22,14 @@ export class Adding {
   isStaged (id: string): boolean { return this.#staged.has(id) }
   forget (id: string): void { this.#staged.delete(id) }
 
-  async enqueue (jobs: readonly NewJob[], staged: boolean): Promise<Duplicates> {
+  enqueue (jobs: readonly NewJob[], staged: boolean): Promise<Duplicates> {
     const [only] = jobs
-    if (only !== undefined && jobs.length === 1 && !staged) return this.#start(await this.#queueOf(only.queue).enqueue(jobs, 0))
+    if (only === undefined || jobs.length > 1 || staged) return this.#enqueueAll(jobs, staged)
+    const added = this.#queueOf(only.queue).enqueue(jobs, 0)
+    return only.policy.deduplication === undefined ? added : added.then((duplicates) => this.#start(duplicates))
+  }
+
+  async #enqueueAll (jobs: readonly NewJob[], staged: boolean): Promise<Duplicates> {
     const parts = new Map<BullmqQueue, NewJob[]>()
     for (const job of jobs) {
       const queue = this.#queueOf(job.queue)

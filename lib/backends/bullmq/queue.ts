@@ -5,7 +5,7 @@
  *
  * The worker is open while something was ever wanted, paused while nothing is or while the store is away.
  */
-import type { Job } from 'bullmq'
+import type { IQueueBackend, Job } from 'bullmq'
 import type { Duplicates, Note, QueueCounts, QueueSettings, Sink } from '../../backend.ts'
 import type { Clock } from '../../clock.ts'
 import { errors, LONGEST_MS } from '../../errors.ts'
@@ -95,16 +95,19 @@ export class BullmqQueue {
     }
   }
 
-  async enqueue (jobs: readonly NewJob[], hold: number): Promise<Duplicates> {
+  enqueue (jobs: readonly NewJob[], hold: number): Promise<Duplicates> {
     const adds = jobs.map((job) => toAdd(job, hold, this.#parts.coder, this.#parts.policyOf(job.name)))
     const [first] = adds
     // Nobody waits for it any more and everybody was told that it failed.
     const takeBack = (): void => { for (const { id } of jobs) this.takeBack(id) }
-    const added = await this.#parts.reach.bounded<Added | Added[]>(() => first !== undefined && adds.length === 1
+    const added = this.#parts.reach.bounded<Added | Added[]>(() => first !== undefined && adds.length === 1
       ? this.store.add(first.name, first.data, first.opts)
       : this.store.addBulk(adds), takeBack)
-    const unique = jobs.every(({ policy }) => policy.deduplication === undefined)
-    const duplicates: Duplicates = unique ? NONE : await this.#parts.reach.bounded(() => duplicatesOf(jobs, [added].flat(), this.store))
+    if (jobs.every(({ policy }) => policy.deduplication === undefined)) return added.then(() => this.#enter(jobs, NONE))
+    return added.then(async (found) => this.#enter(jobs, await this.#parts.reach.bounded(() => duplicatesOf(jobs, [found].flat(), this.store))))
+  }
+
+  #enter (jobs: readonly NewJob[], duplicates: Duplicates): Duplicates {
     for (const { id, bytes } of jobs) if (!duplicates.has(id)) this.room.enter(1, bytes)
     return duplicates
   }
@@ -222,11 +225,10 @@ export class BullmqQueue {
   }
 
   #complete (attempt: StoredAttempt, { result, resultOmitted }: Extract<Outcome, { kind: 'completed' }>): Promise<void> {
-    const { stored } = attempt
-    const store = stored.moveToCompleted.bind(stored)
+    const store = attempt.stored.moveToCompleted.bind(attempt.stored)
     return new Promise((resolve) => {
       // BullMQ would take an error of the connection for one of the job.
-      stored.moveToCompleted = async (value, token, fetchNext) => {
+      attempt.stored.moveToCompleted = async (value, token, fetchNext) => {
         const next = await this.#keep(() => store(value, token, fetchNext))
         resolve()
         return next
@@ -290,9 +292,7 @@ export class BullmqQueue {
     }
   }
 
-  get #backend () {
-    return (this.#worker ?? this.store).getBackend()
-  }
+  get #backend (): IQueueBackend { return (this.#worker ?? this.store).getBackend() }
 }
 
 function wholeMs (ms: number): number {

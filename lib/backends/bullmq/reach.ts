@@ -4,11 +4,18 @@
  * back, and nothing else asks it meanwhile on its own account.
  */
 import type { Clock, Timer } from '../../clock.ts'
+import { Deadlines, type Deadline } from '../../deadlines.ts'
 import { describe, peek, type ErrorFacts } from '../../describe.ts'
 import { errors } from '../../errors.ts'
 
 /** Ms between two looks for a store that is away. */
 const PROBE = 1_000
+
+interface Call extends Deadline {
+  /** It may take. */
+  readonly ms: number
+  readonly cut: (error: Error) => void
+}
 
 export interface ReachParts {
   readonly clock: Clock
@@ -27,11 +34,13 @@ export class Reach {
   #timer: Timer | undefined
   #closed = false
   readonly #waiting = new Set<() => void>()
-  /** How to end the calls that have no answer yet. */
-  readonly #calls = new Set<(error: Error) => void>()
+  /** Those that have no answer yet. */
+  readonly #calls = new Set<Call>()
+  readonly #deadlines: Deadlines<Call>
 
   constructor (parts: ReachParts) {
     this.#parts = parts
+    this.#deadlines = new Deadlines(parts.clock, (call) => { call.cut(new errors.Timeout('a call to the store', call.ms)) })
   }
 
   get away (): boolean { return this.#awaySince !== undefined }
@@ -42,25 +51,16 @@ export class Reach {
    */
   bounded<T> (ask: () => Promise<T>, tooLate?: (answer: T) => void, ms = this.#parts.callTimeout): Promise<T> {
     if (this.#closed) return Promise.reject(new errors.Closing())
-    const { clock } = this.#parts
     return new Promise((resolve, reject) => {
-      let over = false
-      const end = (): void => {
-        over = true
-        clock.clearTimer(timer)
-        this.#calls.delete(cut)
-      }
       const cut = (error: Error): void => {
-        if (over) return
-        end()
-        reject(isRefusal(error) || this.#closed ? error : this.lose(error))
+        if (this.#end(call)) reject(isRefusal(error) || this.#closed ? error : this.lose(error))
       }
-      const timer = clock.setTimer(() => { cut(new errors.Timeout('a call to the store', ms)) }, ms)
-      this.#calls.add(cut)
+      const call: Call = { place: -1, due: 0, ms, cut }
+      this.#calls.add(call)
+      this.#deadlines.set(call, this.#parts.clock.monotonic() + ms)
       ask().then((answer) => {
-        if (over) return tooLate?.(answer)
-        end()
-        resolve(answer)
+        if (this.#end(call)) resolve(answer)
+        else tooLate?.(answer)
       }, cut)
     })
   }
@@ -95,7 +95,14 @@ export class Reach {
     if (this.#timer !== undefined) this.#parts.clock.clearTimer(this.#timer)
     this.#wake()
     // A connection that is closed may never answer.
-    for (const cut of this.#calls) cut(new errors.Closing())
+    for (const { cut } of this.#calls) cut(new errors.Closing())
+    this.#deadlines.close()
+  }
+
+  /** Whether it was not over before. */
+  #end (call: Call): boolean {
+    this.#deadlines.delete(call)
+    return this.#calls.delete(call)
   }
 
   #look (ms: number): void {

@@ -152,6 +152,7 @@ function policyOf (job: Job, facts: Facts | undefined, queue: string, usual: Pol
 const OWN = ['attempts', 'backoff', 'timeout', 'ttl'] as const
 
 function ownPolicy (policy: Policy, usual: Policy): Partial<Policy> | undefined {
+  if (policy === usual) return undefined
   const own: Record<string, unknown> = {}
   for (const key of OWN) if (policy[key] !== usual[key] && typeof policy[key] !== 'function') own[key] = policy[key]
   return Object.keys(own).length === 0 ? undefined : own
