@@ -3,12 +3,14 @@ import type { FastifyInstance, FastifyTypeProvider, FastifyTypeProviderDefault }
 import type { CancelAnswer } from './backend.ts'
 import type { JobRecord } from './job.ts'
 import type { JobOptions } from './job-options.ts'
+import type { Propagator } from './propagator.ts'
 import type { Intake } from './jobs/add.ts'
 import type { Bulk, BulkJob } from './jobs/bulk.ts'
 import type { Control, QueueStatus } from './jobs/control.ts'
 import type { DeadLetters } from './jobs/dead-letters.ts'
 import { Handle, type JobHandle } from './jobs/handle.ts'
 import type { Hooks, TaskHooks } from './jobs/hooks.ts'
+import type { Propagation } from './jobs/propagation.ts'
 import type { Registry } from './jobs/registry.ts'
 import type { ScheduleOptions, ScheduleRecord, Schedules } from './jobs/schedule.ts'
 import type { Stats, StatsReader } from './jobs/stats.ts'
@@ -56,6 +58,13 @@ export interface Background<Provider extends FastifyTypeProvider = FastifyTypePr
    */
   addHook<Name extends keyof TaskHooks> (name: Name, hook: TaskHooks[Name]): this
 
+  /**
+   * Takes what is in the async context of the call that makes a job along to its attempts; until the application is ready.
+   * For the whole application. See also the subpath `tracing`.
+   * @throws FST_BG_BAD_OPTION, FST_BG_HOOK_AFTER_READY
+   */
+  propagate (propagator: Propagator): this
+
   get (id: string): Promise<JobRecord | undefined>
   counts (): Promise<Record<string, QueueStatus>>
   /** All numbers at one moment, for a metrics system; see also the subpath `metrics`. */
@@ -102,6 +111,7 @@ export interface Core {
   readonly deadLetters: DeadLetters
   readonly stats: StatsReader
   readonly schedules: Schedules
+  readonly propagation: Propagation
 }
 
 export class BackgroundFacade implements Omit<Background, 'define' | 'add' | 'schedule'> {
@@ -123,6 +133,11 @@ export class BackgroundFacade implements Omit<Background, 'define' | 'add' | 'sc
 
   addHook<Name extends keyof TaskHooks> (name: Name, hook: TaskHooks[Name]): this {
     this.#core.hooks.add(this.#app, name, hook)
+    return this
+  }
+
+  propagate (propagator: Propagator): this {
+    this.#core.propagation.add(propagator)
     return this
   }
 

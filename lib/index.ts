@@ -16,7 +16,7 @@ export type { ErrorFacts } from './describe.ts'
 export type { AcceptedBody, AcceptJob, StageJob } from './http/reply.ts'
 export type { StatusBody } from './http/views.ts'
 export type {
-  Attempt, Backoff, BackoffFunction, CancelReason, DelayReason, FailedAttempt, Failure, FinalState, JobContext,
+  Attempt, Backoff, BackoffFunction, CancelReason, Carrier, DelayReason, FailedAttempt, Failure, FinalState, JobContext,
   JobFacts, JobRecord, JobState, Local, NewJob, OmittedResult, Outcome, Policy, ResponseOutcome, RetryIf, When
 } from './job.ts'
 export type { JobOptions } from './job-options.ts'
@@ -29,13 +29,13 @@ export type { TaskHooks } from './jobs/hooks.ts'
 export type { JobHandle } from './jobs/handle.ts'
 export type { ScheduleOptions, ScheduleRecord } from './jobs/schedule.ts'
 export type { Health, HealthStatus } from './jobs/health.ts'
-export type { LeakedBodies } from './jobs/runner.ts'
-export type { QueueStats, Stats } from './jobs/stats.ts'
+export type { LeakedBodies, QueueStats, Stats } from './jobs/stats.ts'
 export type {
   BackgroundTaskMap, Handler, InlineFunction, PayloadOfName, PayloadOfSchema, PayloadOfTask, ResultOfTask, Task, TaskName, TaskOptions,
   WorkerTaskOptions
 } from './jobs/task.ts'
 export type { ThreadContext, ThreadLog } from './jobs/thread-entry.ts'
 export type { Json } from './json.ts'
+export type { AttemptMade, AttemptScope, JobMade, Propagator } from './propagator.ts'
 export type { Fire, Firing, KeptSchedule, Missed, Overlap, Schedule, ScheduleRule } from './schedule.ts'
 export type { Action, Authorize, BackgroundTasksOptions, Role, HealthOptions, QueueOptions, RetentionOptions, RoutesOptions } from './options.ts'

@@ -107,6 +107,9 @@ export type BackoffPolicy = { readonly [Key in keyof Backoff]-?: NonNullable<Bac
 /** False: make no more attempts. */
 export type RetryIf = (error: unknown, job: JobFacts) => boolean
 
+/** What goes along with a job, from the call that made it to its attempts: texts, as in HTTP headers. */
+export type Carrier = Readonly<Record<string, string>>
+
 /** A job as `jobs/add` hands it to a backend, and a backend hands it back with each attempt. */
 export interface NewJob {
   readonly id: string
@@ -120,6 +123,8 @@ export interface NewJob {
   readonly createdAt: number
   readonly requestId: string | null
   readonly policy: Policy
+  /** What goes along with it; kept as long as the job. */
+  readonly carrier?: Carrier | undefined
   /** Emptied by the backend when the job ends. */
   local: Local | undefined
   /** Rises with the ids, for jobs made in this process. */
@@ -221,6 +226,8 @@ export interface JobRecord {
   retryAt?: string
   /** Of a job delayed by `delay` or `runAt`. */
   runAt?: string
+  /** What goes along with it, of its trace for instance. */
+  carrier?: Carrier
   /** The failed attempts, oldest first, at most 20. */
   history?: FailedAttempt[]
 }

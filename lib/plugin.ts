@@ -25,6 +25,7 @@ import { atExit } from './jobs/exit.ts'
 import { listen } from './jobs/floating.ts'
 import { HealthCheck } from './jobs/health.ts'
 import { Hooks } from './jobs/hooks.ts'
+import { Propagation } from './jobs/propagation.ts'
 import { Registry } from './jobs/registry.ts'
 import { Schedules } from './jobs/schedule.ts'
 import { StatsReader } from './jobs/stats.ts'
@@ -66,9 +67,10 @@ function build (app: FastifyInstance, settings: Settings) {
   const threads = new Threads(settings, clock, observer)
   const registry = new Registry(settings, threads)
   const hooks = new Hooks(observer)
-  const intake = new Intake(settings, registry, backends, clock, observer)
+  const propagation = new Propagation(observer)
+  const intake = new Intake(settings, clock, { registry, backends, observer, propagation })
   const changes = new Changes(backend, clock)
-  const dispatch = new Dispatch(settings, clock, { backends, registry, hooks, observer, changes })
+  const dispatch = new Dispatch(settings, clock, { backends, registry, hooks, propagation, observer, changes })
   const control = new Control(backend, dispatch, observer, changes)
   const bulk = new Bulk(intake, control, clock)
   const schedules = new Schedules({ settings, registry, intake, backends, observer, clock, cron: new Cron() })
@@ -83,7 +85,7 @@ function build (app: FastifyInstance, settings: Settings) {
   drain.onClosed(() => threads.close())
   drain.onClosed(() => { gate.close() })
   drain.onClosed(() => { observer.close() })
-  return { backends, clock, observer, registry, hooks, intake, bulk, schedules, dispatch, control, deadLetters, stats, gate, door, drain, health, threads }
+  return { backends, clock, observer, registry, hooks, propagation, intake, bulk, schedules, dispatch, control, deadLetters, stats, gate, door, drain, health, threads }
 }
 
 function childLogger (app: FastifyInstance, options: object): FastifyBaseLogger {
@@ -101,6 +103,7 @@ async function open (app: FastifyInstance, core: Core, { retention, maxHold, rol
   registry.close(backends)
   await core.threads.open()
   core.hooks.close()
+  core.propagation.close()
   await backends.all.start(dispatch, {
     queues: registry.queues,
     retention,

@@ -8,7 +8,7 @@ import {
 
 const words = [
   'job', 'job-options', 'backend', 'errors', 'describe', 'clock', 'deadlines', 'heap', 'id', 'json', 'check', 'peer', 'redact', 'schedule',
-  'events', 'log', 'throttle'
+  'events', 'log', 'throttle', 'propagator'
 ]
 
 const arrows: Arrows = {
@@ -22,6 +22,7 @@ const arrows: Arrows = {
   testing: [...words, 'type jobs', 'backends/memory', 'testing'],
   // Subpaths: built on the public door.
   metrics: [...words, 'metrics', 'type index'],
+  tracing: [...words, 'tracing', 'type index'],
   background: [...words, 'options', 'observe', 'jobs'],
   plugin: ['*'],
   index: ['plugin', 'options', 'background', ...words, 'type jobs', 'type http', 'backends/memory']
@@ -112,7 +113,7 @@ t.test('Fastify is met in plugins and http/ alone, its types anywhere', async (t
     'jobs/add.ts:1: imports fastify, allowed in plugin, http alone',
     'jobs/add.ts:2: imports fastify-plugin, allowed in plugin, http alone'
   ])
-  t.strictSame(forbiddenPackages(lib, fastify, ['plugin', 'http', 'metrics']), [])
+  t.strictSame(forbiddenPackages(lib, fastify, ['plugin', 'http', 'metrics', 'tracing']), [])
 })
 
 t.test('p-queue is met in jobs/pool.ts alone', async (t) => {

@@ -12,7 +12,8 @@ import type { Json } from '../json.ts'
 import type { Observer } from '../observe.ts'
 import type { Settings } from '../options.ts'
 import type { Schedule } from '../schedule.ts'
-import { MadeJob } from './made.ts'
+import { CarryingJob, MadeJob } from './made.ts'
+import type { Propagation } from './propagation.ts'
 import { takePayload, type Registry } from './registry.ts'
 
 type Run = (context: JobContext) => unknown
@@ -23,18 +24,20 @@ export class Intake {
   readonly #backends: Backends
   readonly #clock: Clock
   readonly #observer: Observer
+  readonly #propagation: Propagation
   /** Monotonic ms of the last refusal for want of room, by queue. */
   readonly #refusals = new Map<string, number>()
   /** Room of bulks that are on their way, by queue. */
   readonly #reserved = new Map<string, Load>()
   #state: 'booting' | 'open' | 'closed' = 'booting'
 
-  constructor (settings: Settings, registry: Registry, backends: Backends, clock: Clock, observer: Observer) {
+  constructor (settings: Settings, clock: Clock, parts: { registry: Registry, backends: Backends, observer: Observer, propagation: Propagation }) {
     this.#settings = settings
-    this.#registry = registry
-    this.#backends = backends
     this.#clock = clock
-    this.#observer = observer
+    this.#registry = parts.registry
+    this.#backends = parts.backends
+    this.#observer = parts.observer
+    this.#propagation = parts.propagation
   }
 
   open (): void { this.#state = 'open' }
@@ -65,7 +68,7 @@ export class Intake {
   admit (job: MadeJob): void {
     const full = this.#fullness(job.queue, 1, job.bytes)
     if (full !== undefined) this.#refuse(job.queue, job.name, 1, full)
-    job.admit(this.#clock.now())
+    this.#admit(job, this.#clock.now())
   }
 
   /**
@@ -100,7 +103,7 @@ export class Intake {
     this.mustBeOpen('adding a job')
     this.unreserve(jobs)
     const now = this.#clock.now()
-    for (const job of jobs) job.admit(now)
+    for (const job of jobs) this.#admit(job, now)
   }
 
   /** A job of a schedule, with its id; undefined where its task is not defined, or there is no room. */
@@ -108,8 +111,8 @@ export class Intake {
     const task = this.#registry.find(name)
     if (task === undefined || this.#fullness(queue, 1, bytes) !== undefined) return undefined
     const policy = task.policy.queue === queue ? task.policy : { ...task.policy, queue }
-    const job = new MadeJob(name, payload, bytes, policy, null, undefined)
-    job.admit(this.#clock.now())
+    const job = this.#make(name, payload, bytes, policy, task.app, null, undefined)
+    this.#admit(job, this.#clock.now())
     return job
   }
 
@@ -121,6 +124,11 @@ export class Intake {
     const stored = this.#backends.all.enqueue(jobs, staged)
     if (stored instanceof Promise) return stored.then((duplicates) => this.#stored(jobs, duplicates), (error: unknown) => this.#unstored(jobs, error, told))
     return this.#stored(jobs, stored)
+  }
+
+  #admit (job: MadeJob, now: number): void {
+    job.admit(now)
+    if (job instanceof CarryingJob) job.carry(this.#propagation.inject(job))
   }
 
   #stored (jobs: readonly MadeJob[], duplicates: Duplicates | void): Duplicates | undefined {
@@ -152,7 +160,8 @@ export class Intake {
   #make (name: string, payload: Json, bytes: number, policy: Policy, app: FastifyInstance, requestId: string | null, run: Run | undefined): MadeJob {
     const context = policy.callerContext ? new AsyncResource('BackgroundTask') : undefined
     const local = run === undefined && context === undefined ? undefined : { run, app, context }
-    return new MadeJob(name, payload, bytes, policy, requestId, local)
+    const Made = this.#propagation.active ? CarryingJob : MadeJob
+    return new Made(name, payload, bytes, policy, requestId, local)
   }
 
   #unstored (jobs: readonly NewJob[], error: unknown, told: boolean): never {

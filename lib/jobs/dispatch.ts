@@ -10,6 +10,7 @@ import type { PoolSettings, Settings } from '../options.ts'
 import type { Changes } from './changes.ts'
 import type { Hooks } from './hooks.ts'
 import { Pool, type Work } from './pool.ts'
+import type { Propagation } from './propagation.ts'
 import type { Registry } from './registry.ts'
 import type { Judged } from './retry.ts'
 import { Runner, type Running, type Watcher } from './runner.ts'
@@ -25,6 +26,7 @@ export class Dispatch implements Sink, Watcher, Work<Running> {
   readonly #backend: Backend
   readonly #registry: Registry
   readonly #hooks: Hooks
+  readonly #propagation: Propagation
   readonly #observer: Observer
   readonly #changes: Changes
   readonly #turns: Turns
@@ -32,12 +34,13 @@ export class Dispatch implements Sink, Watcher, Work<Running> {
   /** Queues whose backend wants to know when a body really starts. */
   readonly #limited = new Set<string>()
 
-  constructor (settings: Settings, clock: Clock, parts: { backends: Backends, registry: Registry, hooks: Hooks, observer: Observer, changes: Changes }) {
+  constructor (settings: Settings, clock: Clock, parts: { backends: Backends, registry: Registry, hooks: Hooks, propagation: Propagation, observer: Observer, changes: Changes }) {
     const { backends, registry, hooks, observer } = parts
     this.#changes = parts.changes
     this.#backend = backends.all
     this.#registry = registry
     this.#hooks = hooks
+    this.#propagation = parts.propagation
     this.#observer = observer
     const { abortGrace, maxPayloadBytes, foreground } = settings
     this.#maxBlock = settings.maxBlock
@@ -134,7 +137,7 @@ export class Dispatch implements Sink, Watcher, Work<Running> {
     }
     this.#observer.started(attempt)
     this.#hooks.call('onTaskStart', owner, attempt)
-    return this.runner.begin(attempt, owner, task, now)
+    return this.runner.begin(attempt, owner, task, now, this.#propagation.active ? this.#propagation.extract(attempt) : undefined)
   }
 
   ended (running: Running, threw: boolean, value: unknown): void {
@@ -152,7 +155,14 @@ export class Dispatch implements Sink, Watcher, Work<Running> {
     this.#observer.blocked(attempt, ms)
   }
 
-  #settle (running: Running, { outcome, policyError, thrown }: Judged): void {
+  #settle (running: Running, judged: Judged): void {
+    const { scope } = running
+    if (scope === undefined) return this.#conclude(running, judged)
+    scope.run(() => { this.#conclude(running, judged) })
+    scope.end?.(judged.outcome, judged.thrown)
+  }
+
+  #conclude (running: Running, { outcome, policyError, thrown }: Judged): void {
     const { attempt, app } = running
     if (policyError !== undefined) this.#observer.policyFailed(policyError.option, policyError.error, attempt.job)
     this.#observer.attemptEnded(attempt, outcome, running, thrown)

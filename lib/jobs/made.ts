@@ -1,7 +1,7 @@
 /** A job as it is made here. It is who it is from `admit` on: nobody else's code runs between that and the backend. */
 import { systemClock } from '../clock.ts'
 import { createIds } from '../id.ts'
-import type { Local, NewJob, Policy } from '../job.ts'
+import type { Carrier, Local, NewJob, Policy } from '../job.ts'
 import type { Json } from '../json.ts'
 
 /** One for the process: the ids of all its applications rise together. */
@@ -31,6 +31,7 @@ export class MadeJob implements NewJob {
     this.local = local
   }
 
+  get carrier (): Carrier | undefined { return undefined }
   get createdAt (): number { return ORIGIN + this.#made }
   get queue (): string { return this.policy.queue }
 
@@ -47,5 +48,16 @@ export class MadeJob implements NewJob {
     this.order = ids.count(now)
     // The clock went back, or ticks too slowly: the id must rise all the same.
     if (ids.stamp !== Math.floor(now)) this.#id = ids.text(this.order, ids.stamp)
+  }
+}
+
+/** One with something that goes along. A class of its own: the others have no room for it. */
+export class CarryingJob extends MadeJob {
+  #carrier: Carrier | undefined
+
+  override get carrier (): Carrier | undefined { return this.#carrier }
+
+  carry (carrier: Carrier | undefined): void {
+    this.#carrier = carrier
   }
 }

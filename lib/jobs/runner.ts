@@ -12,6 +12,7 @@ import { JobAbortedError, type AbortKind } from '../errors.ts'
 import type { Attempt, JobContext, Local, NewJob, Outcome } from '../job.ts'
 import type { Json } from '../json.ts'
 import type { Observer } from '../observe.ts'
+import type { AttemptScope } from '../propagator.ts'
 import { abortSignalOf, AttemptContext, factsOf, type Stage } from './context.ts'
 import { asWorkOf } from './floating.ts'
 import { keepResult } from './result.ts'
@@ -31,12 +32,6 @@ export interface Watcher {
   leaked (running: Running): void
   /** The verdict on a body that still runs. */
   judgedAlive (running: Running, judged: Judged): void
-}
-
-export interface LeakedBodies {
-  queue: string
-  task: string
-  bodies: number
 }
 
 export interface RunnerSettings {
@@ -72,6 +67,8 @@ export class Running implements Deadline, Stage {
   place = -1
   /** Index among those that are alive. Written by the runner alone. */
   at = -1
+  /** What goes along with the job has something to do around the body. */
+  scope: AttemptScope | undefined
   /** What the code returned: a promise, that of a task or of anybody, or a value. */
   body: unknown
 
@@ -125,17 +122,9 @@ export class Runner {
     return ignoring
   }
 
-  /** Bodies that ignore their signal, by task. */
-  leakedBodies (): LeakedBodies[] {
-    const sums = new Map<string, LeakedBodies>()
-    for (const { leaked, attempt: { job: { queue, name: task } } } of this.#alive) {
-      if (!leaked) continue
-      const key = `${queue}\n${task}`
-      const sum = sums.get(key) ?? { queue, task, bodies: 0 }
-      sum.bodies++
-      sums.set(key, sum)
-    }
-    return [...sums.values()]
+  /** Whose bodies these are. */
+  leakers (): NewJob[] {
+    return this.#alive.filter(({ leaked }) => leaked).map(({ attempt }) => attempt.job)
   }
 
   /** Whether a body of this job is alive, also one whose verdict was given. */
@@ -144,8 +133,9 @@ export class Runner {
   }
 
   /** Starts the task, or the job's own inline work. Never throws. */
-  begin (attempt: Attempt, app: FastifyInstance, task: TaskWork | undefined, now: number): Running {
+  begin (attempt: Attempt, app: FastifyInstance, task: TaskWork | undefined, now: number, scope?: AttemptScope): Running {
     const running = new Running(this, attempt, app, now)
+    running.scope = scope
     if (this.#stopped || this.#cancelled.has(attempt)) {
       running.aborted = { kind: this.#stopped ? 'shutdown' : 'cancel', detail: '' }
       running.judged = this.#judgeAborted(running)
@@ -282,10 +272,19 @@ function invoke (running: Running, task: TaskWork | undefined, observer: Observe
   }
 }
 
-function runInScope ({ attempt, context }: Running, task: TaskWork | undefined): unknown {
-  const { local } = attempt.job
-  // A scope for each body: what it enters with `enterWith` stays in it, and does not reach the next job of the slot.
-  const scope = local?.context ?? new AsyncResource('BackgroundTask')
-  if (task !== undefined) return scope.runInAsyncScope(task.run, undefined, attempt.payload, context)
-  return scope.runInAsyncScope((local as Local).run as (context: JobContext) => unknown, undefined, context)
+function runInScope (running: Running, task: TaskWork | undefined): unknown {
+  const { attempt: { job: { local } }, scope } = running
+  // A resource for each body: what it enters with `enterWith` stays in it, and does not reach the next job of the slot.
+  const resource = local?.context ?? new AsyncResource('BackgroundTask')
+  if (scope !== undefined) return resource.runInAsyncScope(() => scope.run(() => call(running, task)))
+  return resource.runInAsyncScope(call, undefined, running, task)
+}
+
+function call ({ attempt, context }: Running, task: TaskWork | undefined): unknown {
+  if (task === undefined) {
+    const { run } = attempt.job.local as Local
+    return (run as (context: JobContext) => unknown)(context)
+  }
+  const { run } = task
+  return run(attempt.payload, context)
 }

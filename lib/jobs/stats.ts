@@ -3,7 +3,6 @@ import { tallyOf, type Backend, type Tally } from '../backend.ts'
 import type { Settings } from '../options.ts'
 import type { Dispatch } from './dispatch.ts'
 import type { Registry } from './registry.ts'
-import type { LeakedBodies } from './runner.ts'
 
 export interface QueueStats {
   /** Ms since the oldest waiting job may start; 0 without one. */
@@ -16,6 +15,12 @@ export interface QueueStats {
   /** Bodies in these slots, those that ignore their signal included. */
   running: number
   paused: boolean
+}
+
+export interface LeakedBodies {
+  queue: string
+  task: string
+  bodies: number
 }
 
 export interface Stats {
@@ -51,7 +56,7 @@ export class StatsReader {
       tasks: [...this.#registry.tasks].map(({ name, policy: { queue } }) => ({ name, queue })),
       jobs: [],
       queues: {},
-      leaked: this.#dispatch.runner.leakedBodies(),
+      leaked: leakedBodies(this.#dispatch.runner.leakers()),
       maxQueueSize,
       maxQueueBytes,
       reachable: this.#backend.unreachable !== true
@@ -74,4 +79,14 @@ export class StatsReader {
     stats.queues = Object.fromEntries(queues)
     return stats
   }
+}
+
+function leakedBodies (jobs: ReadonlyArray<{ queue: string, name: string }>): LeakedBodies[] {
+  const sums: LeakedBodies[] = []
+  for (const { queue, name: task } of jobs) {
+    const sum = sums.find((each) => each.queue === queue && each.task === task)
+    if (sum === undefined) sums.push({ queue, task, bodies: 1 })
+    else sum.bodies++
+  }
+  return sums
 }

@@ -117,12 +117,12 @@ export class Bench implements Sink {
   now (): number { return this.livesByClock ? this.clock.now() : Date.now() }
 
   job (parts: JobParts = {}): NewJob {
-    const { id, name = 'task', queue = 'default', payload = null, requestId = null, local, staged: _, ...options } = parts
+    const { id, name = 'task', queue = 'default', payload = null, requestId = null, carrier, local, staged: _, ...options } = parts
     const createdAt = this.now()
     const order = this.#ids.count(createdAt)
     return {
       id: id ?? this.#ids.text(order, this.#ids.stamp), order, name, queue, payload, bytes: JSON.stringify(payload).length, createdAt, requestId,
-      policy: { ...TASK_DEFAULTS, ...options, queue }, local
+      policy: { ...TASK_DEFAULTS, ...options, queue }, carrier, local
     }
   }
 
@@ -745,6 +745,36 @@ promise('a retried dead letter starts again at attempt 1, and keeps its history'
   t.notOk('failure' in record || 'error' in record)
   await bench.settle(again, completed)
   t.equal((await bench.read(id)).state, 'completed')
+})
+
+promise('what goes along with a job comes with each attempt, and after a replay', async (t, bench) => {
+  bench.backend.want('default', 1)
+  const carrier = { traceparent: '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01', 'a name': 'ü "\n' }
+  const id = await bench.add({ carrier })
+  const first = await bench.take()
+  t.strictSame({ ...first.job.carrier }, carrier)
+  await bench.settle(first, retryIn(0))
+  const second = await bench.take()
+  t.strictSame({ ...second.job.carrier }, carrier)
+  await bench.settle(second, dead)
+  t.strictSame({ ...(await bench.read(id)).carrier }, carrier)
+  await bench.backend.retry([id], 0)
+  const replayed = await bench.take()
+  t.strictSame({ ...replayed.job.carrier }, carrier)
+  await bench.settle(replayed, completed)
+  t.notOk('carrier' in await bench.read(await bench.end(completed)))
+})
+
+promise('jobs are counted by task, where the backend can tell', async (t, bench) => {
+  if (bench.backend.tally === undefined) return
+  bench.backend.want('default', 1)
+  await bench.end(completed, { name: 'one' })
+  await bench.end(dead, { name: 'two' })
+  bench.backend.want('default', 0)
+  await bench.enqueue({ name: 'one' }, { name: 'one' }, { name: 'one', staged: true }, { name: 'one', queue: 'other', delay: 60_000 })
+  await bench.rest()
+  const tally = (await bench.backend.tally()).map(({ queue, task, state, jobs }) => `${queue} ${task} ${state} ${jobs}`)
+  t.strictSame(tally.sort(), ['default one completed 1', 'default one pending 1', 'default one waiting 2', 'default two failed 1', 'other one delayed 1'])
 })
 
 promise('only dead letters are retried, each once', async (t, bench) => {

@@ -6,7 +6,19 @@ import type { JobRecord, JobState } from '../../job.ts'
 import type { Coder } from './codec.ts'
 import type { BullmqQueue } from './queue.ts'
 import type { DeadLetterRoom } from './retention.ts'
-import { isOverdue, STATES, toRecord } from './stored.ts'
+import { isOverdue, toRecord } from './stored.ts'
+
+const STATES: Readonly<Record<string, JobState>> = {
+  wait: 'waiting',
+  waiting: 'waiting',
+  prioritized: 'waiting',
+  paused: 'waiting',
+  delayed: 'delayed',
+  active: 'active',
+  'waiting-children': 'waiting-children',
+  completed: 'completed',
+  failed: 'failed'
+}
 
 /** Jobs of a list that are read together. */
 const PAGE = 100

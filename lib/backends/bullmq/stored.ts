@@ -5,7 +5,7 @@
  */
 import type { Job, JobsOptions } from 'bullmq'
 import type { ErrorFacts } from '../../describe.ts'
-import { iso, startDelay, type FailedAttempt, type Failure, type JobRecord, type JobState, type NewJob, type OmittedResult, type Policy } from '../../job.ts'
+import { iso, startDelay, type Carrier, type FailedAttempt, type Failure, type JobRecord, type JobState, type NewJob, type OmittedResult, type Policy } from '../../job.ts'
 import { cloneJson, type Json } from '../../json.ts'
 import type { Coder } from './codec.ts'
 import { deduplicationOf } from './deduplication.ts'
@@ -18,22 +18,11 @@ export const LONGEST_HISTORY = 20
 const FACTS = '\n# '
 const STALLED = /^job (stalled more|started more) than allowable limit/
 
-export const STATES: Readonly<Record<string, JobState>> = {
-  wait: 'waiting',
-  waiting: 'waiting',
-  prioritized: 'waiting',
-  paused: 'waiting',
-  delayed: 'delayed',
-  active: 'active',
-  'waiting-children': 'waiting-children',
-  completed: 'completed',
-  failed: 'failed'
-}
-
 /** In `job.opts.background`. What is not there has its default. */
 interface Facts {
   bytes: number
   requestId?: string
+  carrier?: Carrier
   /** Of the policy, what is not the task's. */
   own?: Partial<Policy>
   /** Ms from the job's making to its first start, as the caller asked. */
@@ -69,6 +58,7 @@ export function toAdd (job: NewJob, hold: number, coder: Coder, usual: Policy): 
   const own = ownPolicy(policy, usual)
   const facts: Facts = { bytes: job.bytes }
   if (job.requestId !== null) facts.requestId = job.requestId
+  if (job.carrier !== undefined) facts.carrier = job.carrier
   if (own !== undefined) facts.own = own
   if (asked > 0) facts.delay = asked
   if (hold > 0) facts.held = true
@@ -94,6 +84,7 @@ export class StoredJob implements NewJob {
   readonly bytes: number
   readonly createdAt: number
   readonly requestId: string | null
+  readonly carrier: Carrier | undefined
   readonly policy: Policy
   readonly local = undefined
   readonly order = 0
@@ -108,6 +99,7 @@ export class StoredJob implements NewJob {
     this.bytes = facts?.bytes ?? 0
     this.createdAt = job.timestamp
     this.requestId = facts?.requestId ?? null
+    this.carrier = facts?.carrier
     this.policy = policyOf(job, facts, queue, usual)
     this.#data = job.data
     this.#coder = coder
@@ -260,6 +252,7 @@ export function toRecord (stored: StoredJob, job: Job, told: JobState, coder: Co
     requestId: stored.requestId,
     payload: coder.read(stored.bytes === 4 && isEmptyObject(job.data) ? null : job.data)
   }
+  if (stored.carrier !== undefined) record.carrier = stored.carrier
   if (state === 'completed') Object.assign(record, resultOf(job, coder))
   if (failure !== undefined) record.failure = failure
   const history = historyOf(job)

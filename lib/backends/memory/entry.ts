@@ -152,6 +152,7 @@ export function toRecord (entry: Entry, offset: number, limitedUntil: number | u
     record.delayReason = 'rate-limit'
     if (limitedUntil < Infinity) record.retryAt = iso(limitedUntil + offset)
   }
+  if (job.carrier !== undefined) record.carrier = job.carrier
   if (entry.result !== undefined) record.result = cloneJson(entry.result)
   return ending === undefined ? record : withEnding(record, ending)
 }

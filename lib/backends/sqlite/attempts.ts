@@ -11,7 +11,7 @@ import type { Transaction } from './transaction.ts'
 const claimOf = (group: string): string => `UPDATE background_jobs SET state = 'active', owner = ?, token = ?, attempts_made = attempts_made + 1, started_at = ?,
   fresh = CASE fresh WHEN 1 THEN 2 ELSE 0 END, expires_at = NULL, overdue = NULL, cancel = NULL
   WHERE seq IN (SELECT seq FROM background_jobs WHERE queue = ? AND state = 'waiting' AND group_id ${group} ORDER BY priority DESC, ready_at, seq LIMIT ?)
-  RETURNING seq, id, name, queue, payload, bytes, created_at, request_id, policy, priority, group_id, attempts_made, fresh, ready_at, owner, token, history`
+  RETURNING seq, id, name, queue, payload, bytes, created_at, request_id, policy, carrier, priority, group_id, attempts_made, fresh, ready_at, owner, token, history`
 const CLAIM = claimOf('IS NULL')
 const CLAIM_IN_GROUP = claimOf('IS NOT NULL AND group_id = ?')
 const OWNED = "WHERE seq = ? AND owner = ? AND token = ? AND state = 'active'"

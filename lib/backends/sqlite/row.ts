@@ -1,7 +1,7 @@
 /** Jobs as rows, and rows as jobs. */
 import type { ErrorFacts } from '../../describe.ts'
 import {
-  iso, type Attempt, type CancelReason, type DelayReason, type FailedAttempt, type Failure, type JobRecord, type JobState, type NewJob,
+  iso, type Attempt, type CancelReason, type Carrier, type DelayReason, type FailedAttempt, type Failure, type JobRecord, type JobState, type NewJob,
   type OmittedResult, type Policy
 } from '../../job.ts'
 import type { Json } from '../../json.ts'
@@ -20,6 +20,7 @@ export interface Row {
   created_at: number
   request_id: string | null
   policy: string | null
+  carrier: string | null
   attempts: number
   priority: number
   attempts_made: number
@@ -44,7 +45,7 @@ export interface Row {
 }
 
 /** What is read of a job that starts. */
-export type JobRow = Pick<Row, 'seq' | 'id' | 'name' | 'queue' | 'payload' | 'bytes' | 'created_at' | 'request_id' | 'policy' | 'priority' | 'group_id'>
+export type JobRow = Pick<Row, 'seq' | 'id' | 'name' | 'queue' | 'payload' | 'bytes' | 'created_at' | 'request_id' | 'policy' | 'carrier' | 'priority' | 'group_id'>
 export type ClaimedRow = JobRow & Pick<Row, 'attempts_made' | 'fresh' | 'ready_at' | 'owner' | 'token' | 'history'>
 
 /** Options that a job may have other than its task. Functions cannot be kept: they are always the task's own. */
@@ -66,6 +67,7 @@ export class StoredJob implements NewJob {
   readonly createdAt: number
   readonly requestId: string | null
   readonly policy: Policy
+  readonly carrier: Carrier | undefined
   readonly local = undefined
   readonly order: number
   readonly #payload: string
@@ -78,6 +80,7 @@ export class StoredJob implements NewJob {
     this.bytes = row.bytes
     this.createdAt = row.created_at
     this.requestId = row.request_id
+    this.carrier = row.carrier === null ? undefined : JSON.parse(row.carrier) as Carrier
     const group = row.group_id ?? undefined
     const asUsual = row.policy === null && usual.queue === row.queue && usual.priority === row.priority && usual.group === group
     this.policy = asUsual ? usual : { ...usual, queue: row.queue, priority: row.priority, group, ...(row.policy === null ? undefined : JSON.parse(row.policy) as Partial<Policy>) }
@@ -151,6 +154,7 @@ export function toRecord (row: Row, limitedUntil: number | undefined): JobRecord
 }
 
 function withEnd (record: JobRecord, row: Row): JobRecord {
+  if (row.carrier !== null) record.carrier = JSON.parse(row.carrier) as Carrier
   if (row.result !== null) record.result = JSON.parse(row.result) as Json
   if (row.result_omitted !== null) record.resultOmitted = row.result_omitted
   if (row.error !== null) record.error = JSON.parse(row.error) as ErrorFacts

@@ -22,6 +22,7 @@ CREATE TABLE background_jobs (
   created_at INTEGER NOT NULL,
   request_id TEXT,
   policy TEXT,
+  carrier TEXT,
   attempts INTEGER NOT NULL,
   priority INTEGER NOT NULL,
   attempts_made INTEGER NOT NULL DEFAULT 0,

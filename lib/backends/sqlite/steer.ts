@@ -7,8 +7,8 @@ import { ownPolicy, type Row } from './row.ts'
 import type { Transaction } from './transaction.ts'
 
 const INSERT = `INSERT INTO background_jobs
-  (id, name, queue, state, payload, bytes, created_at, request_id, policy, attempts, priority, ready_at, run_at, expires_at, delay_reason, owner, group_id, dedup)
-  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+  (id, name, queue, state, payload, bytes, created_at, request_id, policy, carrier, attempts, priority, ready_at, run_at, expires_at, delay_reason, owner, group_id, dedup)
+  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 const RELEASE = `UPDATE background_jobs SET state = CASE WHEN run_at > ? THEN 'delayed' ELSE 'waiting' END, ready_at = ?, owner = NULL
   WHERE id = ? AND state = 'pending' RETURNING queue, state, run_at`
 const FIND = 'SELECT * FROM background_jobs WHERE id = ?'
@@ -33,13 +33,13 @@ export function insert (tx: Transaction, { job, payload }: StagedJob, staged: bo
     if (!staged) release(tx, other.id)
     return other
   }
-  const { id, name, queue, bytes, createdAt, requestId, policy } = job
+  const { id, name, queue, bytes, createdAt, requestId, policy, carrier } = job
   const delay = startDelay(job)
   const state: JobState = staged ? 'pending' : delay > 0 ? 'delayed' : 'waiting'
   const runAt = delay > 0 ? tx.now + Math.ceil(delay) : null
   const expiresAt = policy.ttl > 0 ? tx.now + Math.ceil(policy.ttl) : null
   tx.db.run(INSERT, id, name, queue, state, payload, bytes, Math.floor(createdAt), requestId, ownPolicy(policy, tx.policyOf(name)),
-    policy.attempts, policy.priority, tx.now, runAt, expiresAt, runAt === null ? null : 'delay', staged ? tx.self : null, policy.group ?? null, mark(job))
+    carrier === undefined ? null : JSON.stringify(carrier), policy.attempts, policy.priority, tx.now, runAt, expiresAt, runAt === null ? null : 'delay', staged ? tx.self : null, policy.group ?? null, mark(job))
   if (runAt !== null || expiresAt !== null) tx.wake(Math.min(runAt ?? Infinity, expiresAt ?? Infinity))
   tx.move(id, queue, undefined, state, 'delay')
   tx.room(queue, bytes, 1)
