@@ -97,7 +97,7 @@ function addReplayRoute (app: FastifyInstance, routes: RouteSettings, { deadLett
     path: '/jobs/dead/retry',
     summary: 'Retry dead letters: those that match, or all of them',
     onRequest: fromHere,
-    schema: { body: schemas.replayBody, response: { 200: schemas.replaySchema, ...guarded } },
+    schema: { body: schemas.replayBody, response: { 200: schemas.replaySchema, ...guarded, 409: errorSchema } },
     handler: async (request) => {
       await access.ask(request, 'retry')
       const { task, fingerprint, since, until, ...options } = request.body ?? {}

@@ -5,16 +5,18 @@ import type { Control } from '../jobs/control.ts'
 import type { DeadLetters } from '../jobs/dead-letters.ts'
 import type { Drain } from '../jobs/drain.ts'
 import type { HealthCheck } from '../jobs/health.ts'
+import type { Registry } from '../jobs/registry.ts'
 import type { RouteSettings, Settings } from '../options.ts'
 import { createRedactor } from '../redact.ts'
 import { Access } from './access.ts'
 import { addAdminRoutes } from './admin.ts'
 import { addEventsRoute } from './events.ts'
 import { addRoute, join } from './route.ts'
-import { errorSchema, healthSchema, idParams, statusSchema } from './schemas.ts'
+import { describeResults, errorSchema, healthSchema, idParams, statusSchema } from './schemas.ts'
 import { retryAfter, statusBody } from './views.ts'
 
 export interface RouteParts {
+  readonly registry: Registry
   readonly clock: Clock
   readonly control: Control
   readonly deadLetters: DeadLetters
@@ -30,14 +32,18 @@ export function addRoutes (app: FastifyInstance, { routes, authorize, redact }: 
   if (routes.admin) addAdminRoutes(app, routes, { ...parts, access, redact: redact && createRedactor(redact) })
 }
 
-function addStatusRoute (app: FastifyInstance, path: string, routes: RouteSettings, { control, clock, access }: RouteParts & { access: Access }): void {
+function addStatusRoute (app: FastifyInstance, path: string, routes: RouteSettings, { control, clock, registry, access }: RouteParts & { access: Access }): void {
   const [before, after] = join(app.prefix, join(routes.prefix, path)).split(/:id(?=\/|$)/) as [string, string]
   control.statusPath = [before, after]
+  const result = {}
+  const schema = { ...statusSchema, properties: { ...statusSchema.properties, result } }
+  // Tasks are defined later than this. Until the application is ready, nobody has read what it describes.
+  app.addHook('onReady', async () => { Object.assign(result, describeResults(registry.resultSchemas)) })
   addRoute<{ Params: { id: string } }>(app, routes, {
     method: 'GET',
     path,
     summary: 'State of a background job',
-    schema: { params: idParams, response: { 200: statusSchema, 404: errorSchema } },
+    schema: { params: idParams, response: { 200: schema, 404: errorSchema } },
     handler: async (request, reply) => {
       const record = await access.to(request, 'read', await control.get(request.params.id))
       const wait = retryAfter(record, clock.now())

@@ -17,6 +17,12 @@ export const errorSchema = {
   properties: { statusCode: integer, code: text, error: text, message: text }
 } as const
 
+/** The results of tasks that say what theirs are like. */
+export function describeResults (schemas: ReadonlyArray<readonly [task: string, schema: object]>): object {
+  if (schemas.length === 0) return {}
+  return { anyOf: [...schemas.map(([task, schema]) => ({ title: `of ${task}`, ...schema })), { title: 'of other tasks' }] }
+}
+
 /** Whatever else it is, an unknown id is unknown. */
 export const idParams = { type: 'object', required: ['id'], properties: { id: text } } as const
 

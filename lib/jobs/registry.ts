@@ -20,13 +20,15 @@ export class DefinedTask implements Task {
   readonly policy: Policy
   readonly run: TaskBody
   readonly schema: unknown
+  readonly resultSchema: object | undefined
   validate: ((payload: unknown) => unknown) & { errors?: ReadonlyArray<{ instancePath?: string, message?: string }> | null } | undefined
 
-  constructor (name: string, app: FastifyInstance, policy: Policy, schema: unknown, run: TaskBody) {
+  constructor (name: string, app: FastifyInstance, policy: Policy, schemas: { schema: unknown, resultSchema: object | undefined }, run: TaskBody) {
     this.name = name
     this.app = app
     this.policy = policy
-    this.schema = schema
+    this.schema = schemas.schema
+    this.resultSchema = schemas.resultSchema
     this.run = run
   }
 }
@@ -35,7 +37,9 @@ const TASK_CHECKS: check.Checks = {
   ...JOB_CHECKS,
   concurrency: check.concurrency,
   worker: check.anything,
-  schema: (value) => typeof value === 'object' && value !== null ? undefined : 'a schema, an object'
+  schema: (value) => typeof value === 'object' && value !== null ? undefined : 'a schema, an object',
+  resultSchema: (value) => check.entriesOf(value) !== undefined && typeof peek(value, 'safeParse') !== 'function'
+    ? undefined : 'a JSON schema, an object (of a Zod schema: z.toJSONSchema(schema))'
 }
 
 export class Registry {
@@ -60,7 +64,7 @@ export class Registry {
     if (this.#closed) throw new errors.DefineAfterReady(name)
     if (this.#tasks.has(name)) throw new errors.DuplicateTask(name)
     const where = `define("${name}") options`
-    const { schema, concurrency, worker, ...given } = check.options<TaskOptions & Partial<WorkerTaskOptions>>(where, TASK_CHECKS, options)
+    const { schema, resultSchema, concurrency, worker, ...given } = check.options<TaskOptions & Partial<WorkerTaskOptions>>(where, TASK_CHECKS, options)
     if (worker !== undefined && handler !== undefined) throw new errors.BadOption(where, 'either a handler or the option worker', 'both')
     const file = worker === undefined ? undefined : workerFile(`${where}.worker`, worker)
     if (file === undefined && typeof handler !== 'function') throw new errors.BadHandler(`define("${name}") handler`, check.came(handler))
@@ -70,7 +74,7 @@ export class Registry {
       given.queue = name
     } else if (given.queue !== undefined) this.checkQueue(given.queue)
     const policy = layPolicy(where, this.#defaults, given)
-    const task = new DefinedTask(name, app, policy, schema, file === undefined ? handler as TaskBody : this.#threads.bodyOf(file))
+    const task = new DefinedTask(name, app, policy, { schema, resultSchema }, file === undefined ? handler as TaskBody : this.#threads.bodyOf(file))
     if (concurrency !== undefined) this.queues.set(name, { concurrency, limiter: undefined })
     this.#tasks.set(name, task)
     this.#known.add(task)
@@ -104,6 +108,11 @@ export class Registry {
   }
 
   get tasks (): Iterable<DefinedTask> { return this.#tasks.values() }
+
+  /** By task, where it was given. */
+  get resultSchemas (): Array<[name: string, schema: object]> {
+    return [...this.#tasks.values()].flatMap(({ name, resultSchema }) => resultSchema === undefined ? [] : [[name, resultSchema]])
+  }
 
   find (name: string): DefinedTask | undefined {
     return this.#tasks.get(name)

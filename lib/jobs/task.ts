@@ -26,6 +26,11 @@ export interface TaskOptions<Schema = unknown> extends JobOptions {
    * that compiler coerces, fills defaults and strips; the job keeps the validated copy.
    */
   schema?: Schema
+  /**
+   * JSON schema of what the handler returns, for readers of the OpenAPI document: it describes `result` in the status.
+   * Results are not checked against it.
+   */
+  resultSchema?: object | undefined
   /** Gives the task a private queue, named after it, with so many attempts alive at once. Not together with `queue`. */
   concurrency?: number | undefined
 }
