@@ -3,7 +3,7 @@ import t from 'tap'
 import { sqlite } from '../../lib/backends/sqlite/index.ts'
 import type { QueueSettings } from '../../lib/backend.ts'
 import { TASK_DEFAULTS } from '../../lib/job-options.ts'
-import { TestClock } from '../support/clock.ts'
+import { BusyClock, TestClock } from '../support/clock.ts'
 import { Bench, boom, completed, dead, retryIn } from '../support/contract.ts'
 import { watchLeaks } from '../support/leaks.ts'
 import { freshFile, noSqlite, openRaw, SQLITE_WARNING } from '../support/sqlite.ts'
@@ -279,4 +279,59 @@ t.test('what a job has of its own is kept; the rest, and functions, are its task
   second.backend.want('default', 2)
   t.match((await second.take()).job.policy, { attempts: 9, backoff, timeout: 6_000, priority: 3, retryIf })
   t.match((await second.take()).job.policy, { attempts: 3, timeout: 6_000, retryIf })
+})
+
+t.test('a job that finds a free slot starts as it comes, by one write', here, async (t) => {
+  const path = freshFile(t)
+  const bench = await enter(t, path)
+  bench.backend.want('default', 1)
+  const raw = openRaw(path)
+  const written = raw.prepare('SELECT state, fresh, attempts_made, owner, started_at, expires_at FROM background_jobs')
+  await bench.add({ ttl: 1_000 })
+  t.match(written.all(), [{ state: 'active', fresh: 0, attempts_made: 1, owner: 1, started_at: Number, expires_at: null }])
+  t.strictSame({ ...bench.backend.load('default') }, { jobs: 0, bytes: 0 })
+  t.strictSame(bench.changes.map(({ state }) => state), ['waiting', 'active'])
+  await bench.settle(await bench.take(), completed)
+  const staged = await bench.add({ staged: true, ttl: 1_000 })
+  await bench.backend.release([staged])
+  t.match(written.all().at(-1), { state: 'active', fresh: 0, attempts_made: 1, owner: 1, started_at: Number, expires_at: null })
+  t.equal((await bench.take()).job.id, staged)
+  raw.close()
+})
+
+t.test('before it go those that another process has added, which was not heard of yet', here, async (t) => {
+  const path = freshFile(t)
+  const clock = new TestClock()
+  const [producer, worker] = [await enter(t, path, clock), await enter(t, path, clock)]
+  worker.backend.want('default', 1)
+  await producer.add({ name: 'theirs' })
+  await worker.add({ name: 'ours' })
+  await worker.rest()
+  t.strictSame(worker.names(), ['theirs'])
+})
+
+t.test('before it go those whose delay has just ended, and those of a higher priority that come with it', here, async (t) => {
+  const clock = new BusyClock()
+  const bench = new Bench(sqlite({ path: freshFile(t), clock }), clock.calm, 0)
+  t.teardown(() => bench.backend.close())
+  await bench.start()
+  bench.backend.want('default', 1)
+  await bench.add({ name: 'delayed', delay: 500 })
+  clock.spend(600)
+  await bench.add({ name: 'now' })
+  await bench.rest()
+  t.strictSame(bench.names(), ['delayed'])
+  await bench.settle(await bench.take(), completed)
+  await bench.rest()
+  await bench.settle(await bench.take(), completed)
+  await bench.enqueue({ name: 'low' }, { name: 'high', priority: 1 })
+  await bench.rest()
+  t.strictSame(bench.names(), ['delayed', 'now', 'high'])
+  await bench.settle(await bench.take(), completed)
+  await bench.rest()
+  const staged = await bench.enqueue({ name: 'staged', staged: true }, { name: 'urgent', staged: true, priority: 1 })
+  await bench.settle(await bench.take(), completed)
+  await Promise.all(staged.map(async (id) => bench.backend.release([id])))
+  await bench.rest()
+  t.strictSame(bench.names(), ['delayed', 'now', 'high', 'low', 'urgent'])
 })

@@ -16,7 +16,7 @@ export const SQLITE_WARNING = /SQLite is an experimental feature/
 
 export interface RawDatabase {
   exec (sql: string): void
-  prepare (sql: string): { run (...values: unknown[]): { changes: number }, get (...values: unknown[]): Record<string, unknown> | undefined, all (...values: unknown[]): Array<Record<string, unknown>> }
+  prepare (sql: string): { run (...values: unknown[]): { changes: number, lastInsertRowid: number }, get (...values: unknown[]): Record<string, unknown> | undefined, all (...values: unknown[]): Array<Record<string, unknown>> }
   close (): void
 }
 

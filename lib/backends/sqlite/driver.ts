@@ -6,7 +6,7 @@ import { errors } from '../../errors.ts'
 export type SqlValue = string | number | null
 
 export interface SqliteStatement {
-  run (...values: SqlValue[]): { changes: number | bigint }
+  run (...values: SqlValue[]): { changes: number | bigint, lastInsertRowid: number | bigint }
   get (...values: SqlValue[]): unknown
   all (...values: SqlValue[]): unknown[]
 }

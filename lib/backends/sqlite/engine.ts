@@ -3,10 +3,12 @@
  * forgotten, claims), and the look-out for other processes. Nothing of it outlives `close`.
  */
 import type { BackendSettings, Change, Sink } from '../../backend.ts'
-import { LONGEST_TIMER, type Clock, type Timer } from '../../clock.ts'
+import type { Clock, Timer } from '../../clock.ts'
 import { describe } from '../../describe.ts'
-import type { NewJob, Policy } from '../../job.ts'
+import type { Policy } from '../../job.ts'
 import { TASK_DEFAULTS } from '../../job-options.ts'
+import { Alarm } from './alarm.ts'
+import { Arrivals } from './arrivals.ts'
 import { claim } from './attempts.ts'
 import { Commits } from './commits.ts'
 import { forgetIds } from './deduplication.ts'
@@ -16,6 +18,7 @@ import { BEAT, Processes } from './processes.ts'
 import { Reads } from './reads.ts'
 import { rideOf } from './ride.ts'
 import type { ClaimedAttempt } from './row.ts'
+import { Told } from './told.ts'
 import { Transaction, type Connection } from './transaction.ts'
 import { leave, nextDue, passTime, sweep } from './upkeep.ts'
 import { Kept, Waiting } from './waiting.ts'
@@ -28,6 +31,7 @@ const CANCELS = "SELECT id, cancel FROM background_jobs WHERE owner = ? AND stat
 
 export class Engine {
   readonly reads: Reads
+  readonly arrivals = new Arrivals((name) => this.queue(name))
   readonly #clock: Clock
   readonly #sink: Sink
   readonly #settings: BackendSettings
@@ -37,22 +41,24 @@ export class Engine {
   readonly #queues = new Map<string, Waiting>()
   /** Attempts that nobody settled yet, by job. */
   readonly #out = new Map<string, ClaimedAttempt>()
-  readonly #listeners = new Set<(change: Change) => void>()
+  readonly #told: Told
   readonly #kept: Kept
+  readonly #usual = (task: string): Policy => this.#settings.policyOf?.(task) ?? TASK_DEFAULTS
   /** Wall time less monotonic time, at the start: the time jobs live by does not jump. */
   readonly #epoch: number
   #self: number
   #token = 0
   /** When the next delay or life ends, as far as known. */
   #due = 0
-  /** The last end that was told. */
-  #lastEnd: number
+  /** Others have written since they were heard last. */
+  #unheard = false
+  /** The same, since the last transaction: it may have been anything, even the end of this process's ownership. */
+  #unsure = false
   /** When the oldest ended job is too old. */
   #tooOld = 0
   /** More ended jobs are kept than `retention` says. */
   #crowded = true
-  #dueTimer: Timer | undefined
-  #armedFor = Infinity
+  readonly #alarm: Alarm
   #lookTimer: Timer | undefined
   #nextBeat: number
   #closed = false
@@ -68,7 +74,7 @@ export class Engine {
     this.reads = new Reads(db, settings.queues, () => this.#now())
     for (const [name, queue] of settings.queues) this.#queues.set(name, new Waiting(name, queue, this.reads.room(name)))
     this.#kept = new Kept(settings.retention, this.reads.kept())
-    this.#lastEnd = this.#transaction().lastEnd
+    this.#told = new Told(this.reads, this.#transaction().lastEnd)
     this.#commits = new Commits({
       clock,
       exec: (sql) => { db.run(sql) },
@@ -78,6 +84,7 @@ export class Engine {
       failing: (error) => { sink.report({ kind: 'lost', error: describe(error) }) },
       well: (awayMs) => { sink.report({ kind: 'back', awayMs }) }
     })
+    this.#alarm = new Alarm(clock, () => { this.#commits.stir() })
     this.#nextBeat = clock.monotonic()
     for (const { name, settings: { limiter, groups } } of this.#queues.values()) {
       if (limiter !== undefined) this.#tend((tx) => { fitStarts(tx, name, limiter) })
@@ -102,12 +109,6 @@ export class Engine {
     const queue = this.queue(name)
     queue.want = n
     if (queue.waiting > 0 && queue.free > 0) this.#commits.stir()
-  }
-
-  /** Jobs set out for the store. Answers how to say that they have arrived, or were refused. */
-  travel (jobs: readonly NewJob[]): () => void {
-    for (const { queue, bytes } of jobs) this.queue(queue).travel(1, bytes)
-    return () => { for (const { queue, bytes } of jobs) this.queue(queue).travel(-1, bytes) }
   }
 
   isOut (attempt: ClaimedAttempt): boolean {
@@ -141,33 +142,40 @@ export class Engine {
   }
 
   watch (listener: (change: Change) => void): () => void {
-    this.#listeners.add(listener)
-    return () => { this.#listeners.delete(listener) }
+    return this.#told.watch(listener)
   }
 
   close (): void {
     if (this.#closed) return
     this.#closed = true
-    for (const timer of [this.#dueTimer, this.#lookTimer]) if (timer !== undefined) this.#clock.clearTimer(timer)
+    this.#alarm.clear()
+    if (this.#lookTimer !== undefined) this.#clock.clearTimer(this.#lookTimer)
     this.#commits.close((tx) => { leave(tx) })
-    this.#listeners.clear()
+    this.#told.clear()
   }
 
   #now (): number {
     return Math.floor(this.#epoch + this.#clock.monotonic())
   }
 
-  #transaction (self = this.#self): Transaction {
-    const usual = (task: string): Policy => this.#settings.policyOf?.(task) ?? TASK_DEFAULTS
-    return new Transaction(this.#db, this.#now(), self, usual)
+  #transaction (self = this.#self, end?: number): Transaction {
+    return new Transaction(this.#db, this.#now(), self, this.#usual, end)
   }
 
   /** A process that was taken for dead may write nothing under its old number: it enters anew, in the same transaction. */
   #beginOwned (): Transaction {
-    if (this.#processes.isEntered(this.#db, this.#self)) return this.#transaction()
-    const tx = this.#transaction(this.#processes.enter(this.#db))
-    rideOf(tx).buried = true
+    this.#listen()
+    if (this.#unsure) for (const queue of this.#queues.values()) queue.recount(this.reads.room(queue.name))
+    const buried = this.#unsure && !this.#processes.isEntered(this.#db, this.#self)
+    const tx = this.#transaction(buried ? this.#processes.enter(this.#db) : this.#self, this.#unheard ? undefined : this.#told.lastEnd)
+    const ride = rideOf(tx)
+    ride.buried = buried
+    ride.due = tx.now + 1 >= this.#due
     return tx
+  }
+
+  #listen (): void {
+    if (this.#processes.hasNews(this.#db)) this.#unheard = this.#unsure = true
   }
 
   /** A write that nobody waits for: if it fails now, it comes again by itself. */
@@ -178,13 +186,13 @@ export class Engine {
   #rideAlong (tx: Transaction): void {
     if (this.#closed) return
     const ride = rideOf(tx)
-    if (tx.now + 1 >= this.#due) {
+    if (ride.due) {
       passTime(tx)
       ride.passed = true
     }
     if (this.#crowded || tx.now > this.#tooOld) ride.swept = sweep(tx, this.#settings.retention)
     for (const queue of this.#queues.values()) {
-      const free = Math.min(queue.free + (ride.freed.get(queue.name) ?? 0), CLAIM_BATCH)
+      const free = Math.min(queue.free + (ride.freed.get(queue.name) ?? 0) - (ride.begun.get(queue)?.length ?? 0), CLAIM_BATCH)
       if (free <= 0 || queue.waiting + tx.sum(queue.name, 'waiting') <= 0) continue
       const isHeld = queue.heldUntil !== undefined && queue.heldUntil > tx.now + 1 && !ride.freed.has(queue.name) && !tx.touches(queue.name)
       if (isHeld) continue
@@ -193,7 +201,8 @@ export class Engine {
   }
 
   #committed (tx: Transaction): void {
-    const { freed, claimed, passed, swept, cutOff, buried } = rideOf(tx)
+    const { freed, begun, staged, claimed, passed, swept, cutOff, buried } = rideOf(tx)
+    this.#unsure = false
     if (buried) this.#comeBack(tx.self)
     this.#due = passed === true ? tx.due : Math.min(this.#due, tx.due)
     for (const queue of this.#queues.values()) {
@@ -201,40 +210,38 @@ export class Engine {
       queue.committed(tx)
       this.#kept.committed(tx, queue.name)
     }
+    for (const [queue, attempts] of begun) this.#start(queue, attempts)
+    this.arrivals.stage(staged)
     for (const { queue, attempts, drained, heldUntil } of claimed) {
       queue.heldUntil = heldUntil
-      queue.out += attempts.length
+      this.#start(queue, attempts)
       if (drained) queue.waiting = 0 // others may have been faster
-      for (const attempt of attempts) this.#out.set(attempt.job.id, attempt)
     }
     if (swept !== undefined) {
       this.#tooOld = swept.next
       this.#crowded = swept.more
     }
     if (tx.ends > 0) this.#ended(tx)
-    for (const change of tx.changes) this.#tell(change)
+    for (const change of tx.changes) this.#told.change(change)
     for (const incident of tx.incidents) this.#sink.report(incident)
+    for (const attempts of begun.values()) this.#sink.deliver(attempts)
     for (const { attempts } of claimed) if (attempts.length > 0) this.#sink.deliver(attempts)
     if (cutOff > 0) this.#sink.report({ kind: 'recovered', count: cutOff })
     if (!this.#closed) this.#goOn()
   }
 
+  #start (queue: Waiting, attempts: readonly ClaimedAttempt[]): void {
+    queue.out += attempts.length
+    for (const attempt of attempts) this.#out.set(attempt.job.id, attempt)
+  }
+
   /** Jobs ended in this transaction; others may have ended elsewhere before it. */
   #ended (tx: Transaction): void {
-    this.#tellEnds(tx.lastEnd)
-    this.#lastEnd = tx.lastEnd + tx.ends
+    this.#told.ends(tx.lastEnd)
+    this.#told.lastEnd = tx.lastEnd + tx.ends
     const { completed, failed } = this.#settings.retention
     this.#tooOld = Math.min(this.#tooOld, tx.now + Math.min(completed.age, failed.age))
     this.#crowded ||= this.#kept.isCrowded
-  }
-
-  #tell (change: Change): void {
-    for (const listener of this.#listeners) listener(change)
-  }
-
-  #tellEnds (upTo: number): void {
-    if (upTo > this.#lastEnd && this.#listeners.size > 0) for (const change of this.reads.ended(this.#lastEnd, upTo)) this.#tell(change)
-    this.#lastEnd = upTo
   }
 
   /** What is left to do at once, or at a time. */
@@ -248,22 +255,14 @@ export class Engine {
       else due = Math.min(due, until)
     }
     if (now) this.#commits.stir()
-    if (due === this.#armedFor) return
-    this.#armedFor = due
-    if (this.#dueTimer !== undefined) this.#clock.clearTimer(this.#dueTimer)
-    this.#dueTimer = undefined
-    if (due === Infinity) return
-    this.#dueTimer = this.#clock.setTimer(() => {
-      this.#armedFor = Infinity
-      this.#commits.stir()
-    }, Math.min(Math.max(due - this.#now(), 0), LONGEST_TIMER))
-    this.#dueTimer.unref()
+    this.#alarm.set(due - this.#epoch)
   }
 
   #look (): void {
     if (this.#clock.monotonic() >= this.#nextBeat) this.#beat()
     try {
-      if (this.#processes.hasNews(this.#db)) this.#hearNews()
+      this.#listen()
+      if (this.#unheard) this.#hearNews()
     } catch { /* a store that cannot be read is told when it is written */ }
     this.#lookTimer = this.#clock.setTimer(() => { this.#look() }, LOOK)
     this.#lookTimer.unref()
@@ -283,7 +282,8 @@ export class Engine {
     for (const queue of this.#queues.values()) queue.recount(this.reads.room(queue.name))
     this.#kept.recount(this.reads.kept())
     this.#due = nextDue(this.#db)
-    this.#tellEnds(this.#transaction().lastEnd)
+    this.#told.ends(this.#transaction().lastEnd)
+    this.#unheard = false
     for (const { id, cancel } of this.#db.all<{ id: string, cancel: string }>(CANCELS, this.#self)) this.abort(id, cancel)
     this.#goOn()
   }
@@ -291,6 +291,7 @@ export class Engine {
   /** What ran here runs elsewhere now: it is stopped, and its verdicts will not be stored. */
   #comeBack (self: number): void {
     this.#self = self
+    this.arrivals.clear()
     const why = 'this process did not answer for so long that its jobs were given to others'
     for (const attempt of this.#out.values()) this.#sink.abort(attempt, 'shutdown', why)
   }

@@ -112,9 +112,9 @@ class Sqlite implements Backend {
 
   async enqueue (jobs: readonly NewJob[], staged: boolean): Promise<Duplicates> {
     const engine = this.#engine
-    for (const { queue } of jobs) engine.queue(queue) // throws before anything has changed
-    const added = jobs.map((job) => ({ job, payload: JSON.stringify(job.payload) }))
-    const arrive = engine.travel(jobs)
+    // Throws before anything has changed.
+    const added = jobs.map((job) => ({ job, payload: JSON.stringify(job.payload), queue: engine.queue(job.queue) }))
+    const arrive = engine.arrivals.travel(jobs, staged)
     try {
       return await engine.write((tx) => {
         const duplicates = new Map<string, Duplicate>()
@@ -130,13 +130,20 @@ class Sqlite implements Backend {
   }
 
   async release (ids: readonly string[]): Promise<void> {
-    return this.#engine.write((tx) => { for (const id of ids) release(tx, id) }, true)
+    const engine = this.#engine
+    const staged = engine.arrivals.come(ids)
+    try {
+      await engine.write((tx) => { for (const id of ids) release(tx, id, staged.get(id)) }, true)
+    } finally {
+      engine.arrivals.gone(staged)
+    }
   }
 
   async cancel (id: string, reason: CancelReason, detail: string): Promise<CancelAnswer> {
     const engine = this.#engine
     const answer = await engine.write((tx) => cancel(tx, id, reason, detail))
     if (answer === 'cancelling') engine.abort(id, detail)
+    else engine.arrivals.forget(id)
     return answer
   }
 

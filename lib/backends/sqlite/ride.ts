@@ -1,5 +1,6 @@
 /** What rides along in a transaction, beside the writes that were asked for. */
 import type { Claimed } from './attempts.ts'
+import type { ClaimedAttempt, StoredJob } from './row.ts'
 import type { Transaction } from './transaction.ts'
 import type { Waiting } from './waiting.ts'
 
@@ -7,7 +8,13 @@ import type { Waiting } from './waiting.ts'
 export interface Ride {
   /** Attempts whose slot is free now, by queue. */
   readonly freed: Map<string, number>
+  /** Attempts that began without a claim, by queue. */
+  readonly begun: Map<Waiting, ClaimedAttempt[]>
+  /** Jobs of responses that are open. */
+  readonly staged: StoredJob[]
   readonly claimed: Array<Claimed & { queue: Waiting }>
+  /** Something is due: it goes before what comes now. */
+  due: boolean
   /** All that was due is done. */
   passed?: true
   swept?: { next: number, more: boolean }
@@ -21,6 +28,6 @@ const rides = new WeakMap<Transaction, Ride>()
 
 export function rideOf (tx: Transaction): Ride {
   let ride = rides.get(tx)
-  if (ride === undefined) rides.set(tx, ride = { freed: new Map(), claimed: [], cutOff: 0, buried: false })
+  if (ride === undefined) rides.set(tx, ride = { freed: new Map(), begun: new Map(), staged: [], claimed: [], due: false, cutOff: 0, buried: false })
   return ride
 }

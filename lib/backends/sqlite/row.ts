@@ -104,7 +104,7 @@ export class ClaimedAttempt implements Attempt {
   /** The same in that of its group. */
   readonly groupSlot: number
 
-  constructor (row: ClaimedRow, job: StoredJob, waited: number, slot: number, groupSlot: number) {
+  constructor (row: Pick<Row, 'attempts_made' | 'seq' | 'owner' | 'token' | 'history'>, job: StoredJob, waited: number, slot: number, groupSlot: number) {
     this.job = job
     this.number = row.attempts_made
     this.waited = waited

@@ -20,6 +20,11 @@ export class Connection {
     return Number(this.#prepare(sql).run(...values).changes)
   }
 
+  /** Answers the row's number. */
+  insert (sql: string, ...values: SqlValue[]): number {
+    return Number(this.#prepare(sql).run(...values).lastInsertRowid)
+  }
+
   get<T> (sql: string, ...values: SqlValue[]): T | undefined {
     return (this.#prepare(sql).get(...values) ?? undefined) as T | undefined
   }
@@ -53,11 +58,13 @@ export class Transaction {
   #end: number | undefined
   #ends = 0
 
-  constructor (db: Connection, now: number, self: number, usual: (task: string) => Policy) {
+  /** @param end the number of the last end in the file, if it is known */
+  constructor (db: Connection, now: number, self: number, usual: (task: string) => Policy, end: number | undefined) {
     this.db = db
     this.now = now
     this.self = self
     this.#usual = usual
+    this.#end = end
   }
 
   /** Something is to be done at this time. */

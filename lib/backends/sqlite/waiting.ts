@@ -1,5 +1,6 @@
 /** What this process knows without asking the store: of a queue it works on, and of the ended jobs. */
 import type { Load, QueueSettings, Retention } from '../../backend.ts'
+import type { Policy } from '../../job.ts'
 import type { Transaction } from './transaction.ts'
 
 export class Waiting {
@@ -12,6 +13,8 @@ export class Waiting {
   waiting: number
   /** Their groups hold back those that wait, until this time or a change in the queue. */
   heldUntil: number | undefined
+  /** Jobs on their way that may start as they come, with a priority or a group: who goes first is then the file's to say. */
+  #odd = 0
   /** Never started, as far as known here: in the store, and on the way to it. */
   #stored: Load
   #onTheWay: Load = { jobs: 0, bytes: 0 }
@@ -29,11 +32,19 @@ export class Waiting {
     return { jobs: this.#stored.jobs + this.#onTheWay.jobs, bytes: this.#stored.bytes + this.#onTheWay.bytes }
   }
 
-  /** Jobs set out for the store (1), or have arrived or been refused (−1). */
+  /** A job sets out for the store (1), or has arrived or been refused (−1). */
   travel (sign: 1 | -1, bytes: number): void {
     this.#onTheWay.jobs += sign
     this.#onTheWay.bytes += sign * bytes
   }
+
+  /** A job that may start as it comes sets out (1), or has come (−1). */
+  come (sign: 1 | -1, { priority, group }: Policy): void {
+    if (priority !== 0 || group !== undefined) this.#odd += sign
+  }
+
+  /** Whether the jobs that come now may start in the order in which they come. */
+  get isPlain (): boolean { return this.settings.limiter === undefined && this.#odd === 0 }
 
   /** What other processes did is in the numbers read anew. */
   recount (stored: Load & { waiting: number }): void {
