@@ -1,5 +1,6 @@
 /** The goals, held against this run. */
 import { ratio, type Range, type SummarizedRow } from './report.ts'
+import { storeGoals } from './store/goals.ts'
 
 export interface Goal {
   readonly text: string
@@ -19,10 +20,10 @@ const OURS = 'ours named'
 /** Of the groups that were asked for. */
 export function judge (groups: Groups): Goal[] {
   const row: Find = (group, name) => groups.get(group)?.find((each) => each.name === name)
-  return [...costs(row), ...heap(row), ...timers(row), ...routes(row), ...turns(row), ...latencies(row), ...overload(row)].filter(({ group }) => groups.has(group))
+  return [...costs(row), ...heap(row), ...timers(row), ...routes(row), ...turns(row), ...latencies(row), ...overload(row), ...storeGoals(row)].filter(({ group }) => groups.has(group))
 }
 
-type Find = (group: string, name: string) => SummarizedRow | undefined
+export type Find = (group: string, name: string) => SummarizedRow | undefined
 
 function costs (row: Find): Goal[] {
   const fifo = SIZES.map((size) => ({ size: size.toLocaleString('en'), group: `fifo-${size}`, mixed: `mixed-${size}` }))
@@ -109,8 +110,12 @@ function overload (row: Find): Goal[] {
   ]
 }
 
-function quotient (a: Range | undefined, b: Range | undefined): number | undefined {
+export function quotient (a: Range | undefined, b: Range | undefined): number | undefined {
   return a === undefined || b === undefined ? undefined : a.median / b.median
+}
+
+export function beyond (a: Range | undefined, b: Range | undefined): number | undefined {
+  return difference(a?.median, b?.median, 1)
 }
 
 /** Undefined if one of them is. */
@@ -119,11 +124,11 @@ function most (values: ReadonlyArray<number | undefined>): number | undefined {
   return known.length === values.length ? Math.max(...known) : undefined
 }
 
-function atLeast (group: string, text: string, limit: number, measured: number | undefined): Goal {
+export function atLeast (group: string, text: string, limit: number, measured: number | undefined): Goal {
   return goal(group, text, `≥ ${limit.toLocaleString('en')}`, measured, (value) => value >= limit)
 }
 
-function atMost (group: string, text: string, limit: number, measured: number | undefined): Goal {
+export function atMost (group: string, text: string, limit: number, measured: number | undefined): Goal {
   return goal(group, text, `≤ ${limit.toLocaleString('en')}`, measured, (value) => value <= limit)
 }
 

@@ -4,6 +4,8 @@ import type { Route } from './http/app.ts'
 import type { BackgroundSettings, Way } from './http/background.ts'
 import type { Settings } from './scenarios/index.ts'
 import type { HeapSettings } from './scenarios/heap.ts'
+import { engine } from './store/file.ts'
+import { storeGroups } from './store/plan.ts'
 
 export type Form = 'full' | 'quick' | 'smoke'
 
@@ -71,6 +73,7 @@ export function createPlan (form: Form, redisMissing: string | undefined): Group
     inject(form, redisMissing), keepAlive(form, redisMissing),
     ...latencies(form),
     overload(form), overloadHttp(form),
+    ...storeGroups(form, engine, redisMissing),
     ...larger.map((size) => mixed(form, size)),
     ...(form === 'quick' ? [] : [asyncContext(form, smallest)])
   ]

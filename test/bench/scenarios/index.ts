@@ -8,6 +8,10 @@ import type { HeapSettings } from './heap.ts'
 import type { OverloadSettings } from './overload.ts'
 import type { TimeoutsSettings } from './timeouts.ts'
 import type { TurnsSettings } from './turns.ts'
+import type { BacklogSettings } from '../store/backlog.ts'
+import type { DelaySettings } from '../store/delay.ts'
+import type { StoreJobsSettings } from '../store/jobs.ts'
+import type { DurableRouteSettings } from '../store/route.ts'
 
 export type Settings =
   | { readonly scenario: 'cost' } & CostSettings
@@ -19,6 +23,10 @@ export type Settings =
   | { readonly scenario: 'http/keep-alive' } & KeepAliveSettings
   | { readonly scenario: 'http/overload' } & HttpOverloadSettings
   | { readonly scenario: 'http/background' } & BackgroundSettings
+  | { readonly scenario: 'store/jobs' } & StoreJobsSettings
+  | { readonly scenario: 'store/backlog' } & BacklogSettings
+  | { readonly scenario: 'store/delay' } & DelaySettings
+  | { readonly scenario: 'store/route' } & DurableRouteSettings
 
 export type Result = Readonly<Record<string, number>>
 
@@ -41,5 +49,9 @@ export async function prepare (settings: Settings): Promise<Prepared> {
     case 'http/keep-alive': return (await import('../http/keep-alive.ts')).prepare(settings)
     case 'http/background': return (await import('../http/background.ts')).prepare(settings)
     case 'http/overload': return (await import('../http/overload.ts')).prepare(settings)
+    case 'store/jobs': return (await import('../store/jobs.ts')).prepare(settings)
+    case 'store/backlog': return (await import('../store/backlog.ts')).prepare(settings)
+    case 'store/delay': return (await import('../store/delay.ts')).prepare(settings)
+    case 'store/route': return (await import('../store/route.ts')).prepare(settings)
   }
 }
