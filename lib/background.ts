@@ -37,7 +37,7 @@ export interface Background<Provider extends FastifyTypeProvider = FastifyTypePr
 
   /**
    * Adds a job outside a request: it may start at once. Resolves when the backend has it.
-   * @throws FST_BG_STORE_UNAVAILABLE, FST_BG_QUEUE_FULL, FST_BG_CLOSING, FST_BG_NOT_READY, FST_BG_UNKNOWN_TASK, FST_BG_BAD_PAYLOAD,
+   * @throws FST_BG_STORE_UNAVAILABLE, FST_BG_NOT_STORABLE, FST_BG_QUEUE_FULL, FST_BG_CLOSING, FST_BG_NOT_READY, FST_BG_UNKNOWN_TASK, FST_BG_BAD_PAYLOAD,
    * FST_BG_PAYLOAD_NOT_JSON, FST_BG_PAYLOAD_TOO_LARGE, FST_BG_BAD_OPTION, FST_BG_UNKNOWN_OPTION, FST_BG_UNKNOWN_QUEUE
    */
   add<Result> (work: InlineFunction<Result>, options?: JobOptions): Promise<JobHandle<Result>>

@@ -37,6 +37,7 @@ export const errors = {
   // Without a stack, which would be nine tenths of its cost: under overload a refusal must be cheaper than the work.
   QueueFull: createError<[string, string]>('FST_BG_QUEUE_FULL', 'queue "%s" is full: %s', 503, false),
   Closing: createError<[]>('FST_BG_CLOSING', 'the application is closing and takes no more jobs', 503),
+  NotStorable: createError<[string]>('FST_BG_NOT_STORABLE', 'the store cannot keep what the job holds: %s'),
   StoreUnavailable: createError<[]>('FST_BG_STORE_UNAVAILABLE', 'the store of the background jobs cannot take jobs now', 503),
   Forbidden: createError<[string]>('FST_BG_FORBIDDEN', 'not allowed: %s', 403),
   CrossSite: createError<[]>('FST_BG_CROSS_SITE', 'a page of another site may not change anything here', 403),

@@ -90,7 +90,7 @@ export class DurableDoor {
 
   /**
    * For the `onSend` hook. Comes again, for the error, when a later hook throws.
-   * @throws FST_BG_STORE_UNAVAILABLE when a reply below 400 must not go out
+   * @throws FST_BG_STORE_UNAVAILABLE, FST_BG_NOT_STORABLE when a reply below 400 must not go out
    */
   send (reply: FastifyReply, payload: unknown): Promise<void> | undefined {
     const staging = this.#stagings.get(reply)

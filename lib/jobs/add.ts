@@ -118,7 +118,7 @@ export class Intake {
 
   /**
    * Hands jobs to their backends, all or none. `told`: whoever asked hears when it fails.
-   * @throws FST_BG_STORE_UNAVAILABLE
+   * @throws FST_BG_STORE_UNAVAILABLE, FST_BG_NOT_STORABLE
    */
   store (jobs: readonly MadeJob[], staged: boolean, told = true): Awaitable<Duplicates | void> {
     const stored = this.#backends.all.enqueue(jobs, staged)
@@ -166,6 +166,7 @@ export class Intake {
 
   #unstored (jobs: readonly NewJob[], error: unknown, told: boolean): never {
     this.#observer.unstored(jobs, describe(error), told)
+    if (peek(error, 'code') === 'FST_BG_NOT_STORABLE') throw error as Error // of these jobs, not of the store
     // Not the cause: error handlers of applications may show it to clients.
     throw Object.assign(new errors.StoreUnavailable(), { headers: { 'retry-after': '1' } })
   }

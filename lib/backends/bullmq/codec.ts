@@ -11,6 +11,11 @@ export interface Codec {
   decode: (text: string) => string
 }
 
+/** What PostgreSQL has no place for, replaced: in texts that explain, and are not data. */
+export function plainText (text: string): string {
+  return text.replace(/[\0\p{Surrogate}]/gu, '\uFFFD')
+}
+
 export class Coder {
   readonly #codec: Codec | undefined
 

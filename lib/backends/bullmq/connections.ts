@@ -4,10 +4,11 @@
  */
 import type * as Bullmq from 'bullmq'
 import type { BackendFactory, IQueueBackend, Job, Queue, QueueEvents, Worker, WorkerOptions } from 'bullmq'
-import type { Clock, Timer } from '../../clock.ts'
+import type { Clock } from '../../clock.ts'
 import { errors } from '../../errors.ts'
 import { importPeer } from '../../peer.ts'
 import type { BullmqSettings } from './options.ts'
+import { within } from './reach.ts'
 
 export type StoreQueue = Queue<unknown, unknown, string, unknown, unknown, string, IQueueBackend>
 export type StoreWorker = Worker<unknown, unknown, string, IQueueBackend>
@@ -83,15 +84,7 @@ export class Connections {
     // On PostgreSQL, one that is closed while it connects leaves connections behind (BullMQ 6.7).
     const ready = this.#settings.store === 'postgres' ? one.waitUntilReady().catch(() => {}) : Promise.resolve()
     const closed = ready.then(() => one.close()).catch(this.#failed)
-    let timer: Timer | undefined
-    const late = new Promise<void>((resolve) => {
-      timer = this.#clock.setTimer(() => {
-        one.getBackend().close(true).catch(this.#failed)
-        resolve()
-      }, CLOSING)
-    })
-    await Promise.race([closed, late])
-    if (timer !== undefined) this.#clock.clearTimer(timer)
+    await within(this.#clock, CLOSING, closed, () => { one.getBackend().close(true).catch(this.#failed) })
   }
 
   async closeAll (): Promise<void> {

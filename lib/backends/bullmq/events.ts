@@ -6,6 +6,7 @@
 import type { Change } from '../../backend.ts'
 import type { Clock, Timer } from '../../clock.ts'
 import type { CancelReason, JobState } from '../../job.ts'
+import { plainText } from './codec.ts'
 import { CONTROL, type Connections, type StoreEvents, type StoreQueue } from './connections.ts'
 
 /** Events kept in a stream of Redis, as BullMQ does. */
@@ -85,7 +86,7 @@ export class Events {
   }
 
   async askToCancel (id: string, detail: string): Promise<void> {
-    await this.#connections.control.getBackend().publishEvent({ event: CANCEL, jobId: id, detail }, KEPT)
+    await this.#connections.control.getBackend().publishEvent({ event: CANCEL, jobId: id, detail: plainText(detail) }, KEPT)
   }
 
   /** A job was taken out before it ran. PostgreSQL does not tell that itself. */

@@ -38,6 +38,8 @@ export interface BullmqSettings {
   readonly codec: Codec | undefined
 }
 
+/** Ms that a connection to PostgreSQL may take: of a busy one more than a call to it. */
+const CONNECT = 5_000
 /** Ms between two attempts to connect. */
 export const RECONNECT = 1_000
 
@@ -90,7 +92,7 @@ function connectionOf (connection: string | object, store: 'redis' | 'postgres',
   const given = typeof connection === 'string' ? { connectionString: connection } : connection as Record<string, unknown>
   return {
     // A server that is there and does not answer must not hold a connection of the pool for ever.
-    connectionTimeoutMillis: callTimeout,
+    connectionTimeoutMillis: Math.max(callTimeout, CONNECT),
     query_timeout: 2 * callTimeout,
     keepAlive: true,
     ...('migrate' in given || 'skipMigrations' in given ? undefined : { migrate: true }),

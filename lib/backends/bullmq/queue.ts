@@ -20,7 +20,7 @@ import { duplicatesOf, letGo } from './deduplication.ts'
 import { cancelledText } from './events.ts'
 import { WaitingRoom } from './load.ts'
 import { RECONNECT } from './options.ts'
-import { isRefusal, type Reach } from './reach.ts'
+import { isAboutData, isRefusal, within, type Reach } from './reach.ts'
 import { failureFields, isExpired, StoredJob, toAdd, toReturnValue } from './stored.ts'
 
 export interface QueueParts {
@@ -167,16 +167,8 @@ export class BullmqQueue {
     for (const attempt of this.#out.values()) void this.settle(attempt, { kind: 'released', delay: 0 })
     this.#closed = true
     this.room.close()
-    await this.#within(ms, Promise.all(this.#storing))
+    await within(this.#parts.clock, ms, Promise.all(this.#storing))
     this.#worker = undefined
-  }
-
-  async #within (ms: number, work: Promise<unknown>): Promise<void> {
-    const { clock } = this.#parts
-    let stop: (() => void) | undefined
-    const timer = clock.setTimer(() => { stop?.() }, ms)
-    await Promise.race([work.catch(() => {}), new Promise<void>((resolve) => { stop = resolve })])
-    clock.clearTimer(timer)
   }
 
   #open (): void {
@@ -229,7 +221,10 @@ export class BullmqQueue {
     return new Promise((resolve) => {
       // BullMQ would take an error of the connection for one of the job.
       attempt.stored.moveToCompleted = async (value, token, fetchNext) => {
-        const next = await this.#keep(() => store(value, token, fetchNext))
+        const next = await this.#keep(() => store(value, token, fetchNext).catch((error: unknown) => {
+          if (!isAboutData(error)) throw error
+          return store(toReturnValue(undefined, 'unserializable', this.#parts.coder), token, fetchNext)
+        }))
         resolve()
         return next
       }

@@ -47,13 +47,15 @@ export class Reach {
 
   /**
    * Waits `ms` at most. `tooLate` is told what the store answered after nobody waited any more.
-   * @throws FST_BG_STORE_UNAVAILABLE, FST_BG_CLOSING, what the store refused it with
+   * @throws FST_BG_STORE_UNAVAILABLE, FST_BG_CLOSING, FST_BG_NOT_STORABLE, what the store refused it with
    */
   bounded<T> (ask: () => Promise<T>, tooLate?: (answer: T) => void, ms = this.#parts.callTimeout): Promise<T> {
     if (this.#closed) return Promise.reject(new errors.Closing())
     return new Promise((resolve, reject) => {
       const cut = (error: Error): void => {
-        if (this.#end(call)) reject(isRefusal(error) || this.#closed ? error : this.lose(error))
+        if (!this.#end(call)) return
+        if (isAboutData(error)) reject(new errors.NotStorable(describe(error).message))
+        else reject(isRefusal(error) || this.#closed ? error : this.lose(error))
       }
       const call: Call = { place: -1, due: 0, ms, cut }
       this.#calls.add(call)
@@ -130,11 +132,30 @@ export class Reach {
   }
 }
 
-/** The store answered, and the answer is no: BullMQ's own codes are negative numbers, and SQL's classes 22 and 23 are about the data. */
+/** The store answered, and the answer is no: BullMQ's own codes are negative numbers, and SQL's class 23 is about other rows. */
 export function isRefusal (error: unknown): boolean {
   const code = peek(error, 'code')
-  if (typeof code === 'number') return code < 0
-  return typeof code === 'string' && /^(22|23)[0-9A-Z]{3}$/.test(code)
+  return typeof code === 'number' ? code < 0 : isAboutData(error) || isOfClass('23', code)
+}
+
+/** It would be refused as often as it is asked: PostgreSQL's JSON has no U+0000, and no half of a surrogate pair. */
+export function isAboutData (error: unknown): boolean {
+  return isOfClass('22', peek(error, 'code'))
+}
+
+function isOfClass (sql: string, code: unknown): boolean {
+  return typeof code === 'string' && code.length === 5 && code.startsWith(sql)
+}
+
+/** Resolves when the work is over or after `ms`, and then calls `late`. Never rejects. */
+export async function within (clock: Clock, ms: number, work: Promise<unknown>, late?: () => void): Promise<void> {
+  let stop: (() => void) | undefined
+  const timer = clock.setTimer(() => {
+    late?.()
+    stop?.()
+  }, ms)
+  await Promise.race([work.catch(() => {}), new Promise<void>((resolve) => { stop = resolve })])
+  clock.clearTimer(timer)
 }
 
 function withoutSecrets (facts: ErrorFacts): ErrorFacts {

@@ -7,7 +7,7 @@ import type { Job, JobsOptions } from 'bullmq'
 import type { ErrorFacts } from '../../describe.ts'
 import { iso, startDelay, type Carrier, type FailedAttempt, type Failure, type JobRecord, type JobState, type NewJob, type OmittedResult, type Policy } from '../../job.ts'
 import { cloneJson, type Json } from '../../json.ts'
-import type { Coder } from './codec.ts'
+import { plainText, type Coder } from './codec.ts'
 import { deduplicationOf } from './deduplication.ts'
 
 /** BullMQ starts the lowest number first and takes 1 to 2 097 151; ours start the highest first, from −1 000 000. */
@@ -179,9 +179,9 @@ export function isRetrying (job: Job): boolean {
 /** What BullMQ writes when an attempt has failed: the fields of `fieldsToUpdate`. */
 export function failureFields (job: Job, entry: Entry): { failedReason: string, stacktrace: string } {
   const { stack, ...error } = entry.error
-  const text = (stack ?? `${error.name}: ${error.message}`) + FACTS + JSON.stringify({ ...entry, error })
+  const text = plainText(stack ?? `${error.name}: ${error.message}`) + FACTS + JSON.stringify({ ...entry, error })
   return {
-    failedReason: error.message === '' ? error.name : error.message,
+    failedReason: plainText(error.message === '' ? error.name : error.message),
     stacktrace: JSON.stringify([...job.stacktrace ?? [], text].slice(-LONGEST_HISTORY))
   }
 }

@@ -100,6 +100,28 @@ export function interopOn (store: Store): Promise<unknown> {
       t.match(await app.background.get(id as string), { failure: 'unrecoverable', error: { message: /codec cannot read/ } })
     })
 
+    t.test('what the store cannot keep is refused as a fault of the job; results and errors lose it', async (t) => {
+      const { app } = await appOn(store.create())
+      const odd = 'a\0b\ud800c'
+      const echo = app.background.define<string, string>('echo', async (payload) => payload === 'odd' ? odd : payload)
+      const fail = app.background.define('fail', { attempts: 1 }, async () => { throw new Error(odd) })
+      app.post('/', async (_request, reply) => reply.accepted(echo, odd))
+      await app.ready()
+      t.teardown(() => app.close())
+      if (kind.name === 'redis') t.equal(await (await app.background.add(echo, odd)).finished({ timeout: 10_000 }), odd)
+      else {
+        await t.rejects(app.background.add(echo, odd), { code: 'FST_BG_NOT_STORABLE', statusCode: 500, message: /unsupported Unicode escape sequence/ })
+        t.match((await app.inject({ method: 'POST', url: '/' })).json(), { statusCode: 500, code: 'FST_BG_NOT_STORABLE' })
+        const handle = await app.background.add(echo, 'odd')
+        await handle.finished({ timeout: 10_000 })
+        t.match(await app.background.get(handle.id), { state: 'completed', resultOmitted: 'unserializable' })
+      }
+      const failed = await app.background.add(fail)
+      await t.rejects(failed.finished({ timeout: 10_000 }), { code: 'FST_BG_JOB_FAILED' })
+      t.match(await app.background.get(failed.id), { state: 'failed', failure: 'exhausted', error: { message: odd, stack: /a\uFFFDb/ } })
+      t.equal((await app.inject('/health/jobs')).json().status, 'ok')
+    })
+
     t.test('ready() says that there is no store, and not with which password it was asked for', async (t) => {
       const url = new URL(store.url)
       const there = { host: url.hostname, port: 1, user: 'somebody', username: 'somebody', password: 'sesame-open' } // nobody listens there
