@@ -18,33 +18,16 @@
  *
  * Answers may be values or promises: a backend in memory answers at once.
  */
+import type { Capabilities } from './capabilities.ts'
 import type { Clock } from './clock.ts'
 import type { ErrorFacts } from './describe.ts'
-import { errors } from './errors.ts'
 import type { AbortKind } from './errors.ts'
 import type { Attempt, CancelReason, JobRecord, JobState, NewJob, Outcome, Policy } from './job.ts'
 import type { Copied, Json } from './json.ts'
 import type { Fire, KeptSchedule, Overlap, Schedule } from './schedule.ts'
 
+/** An answer at once, or a promise of one. */
 export type Awaitable<T> = T | Promise<T>
-
-/** What a backend can do. What it cannot is refused by name: at `ready()` for tasks, at the call for jobs. */
-export interface Capabilities {
-  /** Functions in a job: inline work, per-call functions, the caller's async context. */
-  readonly inline: boolean
-  readonly delay: boolean
-  readonly ttl: boolean
-  readonly priority: boolean
-  /** Rate limits of queues. */
-  readonly limiter: boolean
-  readonly deduplication: boolean
-  /** Jobs of groups take turns; a queue can limit each group. */
-  readonly groups: boolean
-  /** Cancelled jobs can be read afterwards, within `retention`. */
-  readonly cancelled: boolean
-  /** Dead letters can start again with another payload. @default false */
-  readonly patch?: boolean
-}
 
 /** What a backend tells without being asked. */
 export interface Sink {
@@ -56,6 +39,7 @@ export interface Sink {
   report (incident: Incident): void
 }
 
+/** What happens to jobs, or to the store, without an attempt that could tell it. */
 export type Incident =
   /** The `ttl` was over before the first start. */
   | { readonly kind: 'expired', readonly job: NewJob }
@@ -71,6 +55,7 @@ export type Incident =
   | { readonly kind: 'lost', readonly error: ErrorFacts }
   | { readonly kind: 'back', readonly awayMs: number }
 
+/** What a backend is started with. */
 export interface BackendSettings {
   readonly queues: ReadonlyMap<string, QueueSettings>
   readonly retention: Retention
@@ -89,6 +74,7 @@ export interface BackendSettings {
 /** What a running attempt has to tell. `started`: its body begins now; told only where the queue has a limiter. */
 export type Note = { readonly progress: Json } | { readonly overdue: true } | { readonly started: true }
 
+/** Jobs that ended and are kept, by number of jobs (`count`) and by ms since their end (`age`). */
 export interface Retention {
   readonly completed: { readonly count: number, readonly age: number }
   readonly failed: { readonly count: number, readonly age: number }
@@ -102,6 +88,7 @@ export interface Rate {
   readonly duration: number
 }
 
+/** What a backend has to know of a queue. */
 export interface QueueSettings {
   readonly limiter: Rate | undefined
   readonly groups?: GroupSettings | undefined
@@ -114,6 +101,7 @@ export interface GroupSettings {
   readonly limiter: Rate | undefined
 }
 
+/** Jobs of a queue, by state. */
 export interface QueueCounts {
   pending: number
   waiting: number
@@ -156,6 +144,7 @@ export interface Load {
   bytes: number
 }
 
+/** Which jobs to list. */
 export interface JobQuery {
   states?: readonly JobState[]
   name?: string
@@ -164,14 +153,17 @@ export interface JobQuery {
   after?: string
   /** @default false */
   newestFirst?: boolean
+  /** Jobs at most. */
   limit: number
 }
 
+/** A job has entered a state. */
 export interface Change {
   readonly id: string
   readonly state: JobState
 }
 
+/** `cancelled`: it did not run · `cancelling`: its signal has aborted · `final`: it had ended · `undefined`: there is no such job. */
 export type CancelAnswer = 'cancelled' | 'cancelling' | 'final' | undefined
 
 /** The part of a backend that keeps schedules, and asks `fire` when their time has come: one process of all that share them. */
@@ -188,6 +180,7 @@ export interface ScheduleStore {
   list (): Awaitable<KeptSchedule[]>
 }
 
+/** What a queue stands on. Its methods, and what they promise, are told at the head of lib/backend.ts. */
 export interface Backend {
   readonly name: string
   /** Whether accepted jobs survive the process. */
@@ -200,9 +193,11 @@ export interface Backend {
   /** True from a call that the store refused or did not answer until one succeeds. */
   readonly unreachable?: boolean
 
+  /** Called once, when the application is ready; jobs may be delivered from then on. */
   start (sink: Sink, settings: BackendSettings): Awaitable<void>
   /** At most `n` attempts of the queue may be unsettled; may change at any time. */
   want (queue: string, n: number): void
+  /** The end of an attempt. Stored only if the attempt still owns its job. */
   settle (attempt: Attempt, outcome: Outcome): Awaitable<void>
   /** Ignored when the attempt does not own its job any more. */
   note (attempt: Attempt, note: Note): Awaitable<void>
@@ -214,6 +209,7 @@ export interface Backend {
   enqueue (jobs: readonly NewJob[], staged: boolean): Awaitable<Duplicates | void>
   /** Pending jobs may start; others are left as they are. */
   release (ids: readonly string[]): Awaitable<void>
+  /** Ends a job that does not run; tells the sink to abort one that runs. `undefined`: there is no such job. */
   cancel (id: string, reason: CancelReason, detail: string): Awaitable<CancelAnswer>
   /**
    * Failed jobs start again, the i-th after i·`spacing` ms. Answers how many. `payloads`: those that replace theirs, by id;
@@ -223,9 +219,11 @@ export interface Backend {
   /** Forgets final jobs. Answers how many. */
   remove (ids: readonly string[]): Awaitable<number>
 
+  /** `undefined`: there is no such job. */
   get (id: string): Awaitable<JobRecord | undefined>
   /** In the order of making, or the other way round. */
   list (query: JobQuery): Awaitable<JobRecord[]>
+  /** For each queue. */
   counts (): Awaitable<Record<string, QueueCounts>>
   /** By task; without it, nobody can tell. May cost as much as there are jobs: asked only where these are few. */
   tally? (): Awaitable<Tally[]>
@@ -240,6 +238,7 @@ export interface Backend {
   idle? (): void
   /** A shutdown waits for the jobs from now on, until its deadline by `clock`. */
   drain? (): void
+  /** Resolves when nothing of it is left. What is still out of a durable backend is given back. */
   close (): Awaitable<void>
 }
 
@@ -253,29 +252,6 @@ export interface Backends {
   of (queue: string, inline: boolean): Backend
   /** Durable ones deliver nothing more. */
   retire (): void
-}
-
-/** @throws FST_BG_NOT_SUPPORTED */
-export function assertSupported (backend: Backend, capability: keyof Capabilities, what: string): void {
-  if (!backend.capabilities[capability]) throw new errors.NotSupported(what, backend.name)
-}
-
-/**
- * What a job asks for, by option. `usual`: of its task.
- * @throws FST_BG_NOT_SUPPORTED
- */
-export function assertPolicySupported (backend: Backend, policy: Policy, usual: Policy = policy): void {
-  // A job that is kept elsewhere gets its task's functions when it runs: it has none of its own.
-  for (const key of ['retryIf', 'backoff'] as const) {
-    if (typeof policy[key] === 'function' && policy[key] !== usual[key]) assertSupported(backend, 'inline', `a function as ${key} of one job`)
-  }
-  if (policy.delay > 0) assertSupported(backend, 'delay', 'delay')
-  if (!Number.isNaN(policy.runAt)) assertSupported(backend, 'delay', 'runAt')
-  if (policy.ttl > 0) assertSupported(backend, 'ttl', 'ttl')
-  if (policy.priority !== 0) assertSupported(backend, 'priority', 'priority')
-  if (policy.deduplication !== undefined) assertSupported(backend, 'deduplication', 'deduplication')
-  if (policy.group !== undefined) assertSupported(backend, 'groups', 'group')
-  if (policy.callerContext) assertSupported(backend, 'inline', 'callerContext')
 }
 
 const COUNTED = ['pending', 'waiting', 'delayed', 'active', 'completed', 'failed', 'cancelled'] as const

@@ -65,7 +65,9 @@ export interface Background<Provider extends FastifyTypeProvider = FastifyTypePr
    */
   propagate (propagator: Propagator): this
 
+  /** What is known of a job; `undefined` when it is unknown or no longer kept. */
   get (id: string): Promise<JobRecord | undefined>
+  /** Jobs by state, for each queue, as in health. */
   counts (): Promise<Record<string, QueueStatus>>
   /** All numbers at one moment, for a metrics system; see also the subpath `metrics`. */
   stats (): Promise<Stats>
@@ -76,6 +78,7 @@ export interface Background<Provider extends FastifyTypeProvider = FastifyTypePr
   cancel (id: string, reason?: string): Promise<CancelAnswer>
   /** Starts nothing more, in one queue or in all. What runs goes on. */
   pause (queue?: string): Promise<void>
+  /** The counterpart of `pause`. */
   resume (queue?: string): Promise<void>
   /**
    * Resolves when nothing is pending, waiting, active, or delayed by a retry or a rate limit.

@@ -26,6 +26,7 @@ export const name = expect('a string of 1 to 128 characters, none of them a cont
 export const path = expect('a path that starts with "/", or false',
   (value) => value === false || (typeof value === 'string' && value.startsWith('/')))
 export const anything: Check = () => undefined
+export const object: Check = (value) => entriesOf(value) !== undefined ? undefined : 'an object'
 
 export const oneOf = (...values: unknown[]): Check =>
   expect(values.map((value) => JSON.stringify(value)).join(' or '), (value) => values.includes(value))

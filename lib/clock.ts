@@ -4,20 +4,25 @@
  */
 import { monitorEventLoopDelay, performance } from 'node:perf_hooks'
 
+/** As Node's own. */
 export interface Timer {
+  /** Keeps the process alive. */
   ref(): unknown
+  /** Does not. */
   unref(): unknown
 }
 
+/** Where all time and chance comes from. */
 export interface Clock {
   /** Wall time, ms since the epoch; may jump. For stamps that people read. */
   now(): number
   /** Ms from an arbitrary origin; never goes back. For everything that waits. */
   monotonic(): number
-  /** At least 0, below 1. For jitter, never for ids. */
+  /** From 0 to 1, below 1. For jitter, never for ids. */
   readonly random: () => number
   /** Calls `run` once after `ms`, or after `LONGEST_TIMER` where that is shorter; may be a little early. */
   setTimer(run: () => void, ms: number): Timer
+  /** One that has fired or was cleared is left alone. */
   clearTimer(timer: Timer): void
   /** Calls `run` in a later turn of the event loop. */
   soon(run: () => void): void

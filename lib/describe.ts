@@ -4,6 +4,7 @@
  */
 import { types } from 'node:util'
 
+/** A thrown value as plain data, cut to a bounded size. */
 export interface ErrorFacts {
   name: string
   code: string | null

@@ -72,6 +72,7 @@ export type AbortKind = 'timeout' | 'cancel' | 'shutdown'
 export class JobAbortedError extends Error {
   override readonly name = 'AbortError'
   readonly code = 'FST_BG_ABORTED'
+  /** What aborted the attempt. */
   readonly reason: AbortKind
 
   constructor (reason: AbortKind, detail: string) {
@@ -91,11 +92,13 @@ export class UnrecoverableError extends Error {
   readonly [UNRECOVERABLE] = true
 }
 
+/** What `RetryLaterError` is made from. */
 export interface RetryLaterOptions extends ErrorOptions {
   /** Ms until the next attempt, at least 0. */
   delay: number
   /** Whether this attempt counts against `attempts`. @default true */
   countAttempt?: boolean
+  /** Of the error. @default 'retry in … ms' */
   message?: string
 }
 
@@ -103,7 +106,9 @@ export interface RetryLaterOptions extends ErrorOptions {
 export class RetryLaterError extends Error {
   override readonly name = 'RetryLaterError'
   readonly code: string = 'FST_BG_RETRY_LATER'
+  /** Ms until the next attempt. */
   readonly delay: number
+  /** Whether this attempt counts against `attempts`. */
   readonly countAttempt: boolean
   readonly [RETRY_LATER] = true
 

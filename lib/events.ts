@@ -8,11 +8,13 @@ import type { FastifyInstance } from 'fastify'
 import type { ErrorFacts } from './describe.ts'
 import type { CancelReason, Failure, Outcome } from './job.ts'
 
+/** An event of one application. */
 export interface AppEvent {
   /** The instance that the plugin was registered on. */
   readonly app: FastifyInstance
 }
 
+/** An event of one job. */
 export interface JobEvent extends AppEvent {
   readonly jobId: string
   readonly task: string
@@ -21,11 +23,13 @@ export interface JobEvent extends AppEvent {
   readonly reqId: string | undefined
 }
 
+/** An event of one attempt. */
 export interface AttemptEvent extends JobEvent {
   /** From 1. */
   readonly attempt: number
 }
 
+/** An attempt has ended. */
 export interface AttemptEnded extends AttemptEvent {
   readonly outcome: Outcome['kind']
   readonly waitMs: number
@@ -36,7 +40,7 @@ export interface AttemptEnded extends AttemptEvent {
   readonly retryInMs?: number
 }
 
-/** By the name of their channel. */
+/** By the name of their channel. Numbers are ms, or count jobs. */
 export interface BackgroundEvents {
   /** The backend has taken a job. */
   added: JobEvent

@@ -7,9 +7,10 @@ export {
 } from './errors.ts'
 export type { Background } from './background.ts'
 export type {
-  Awaitable, Backend, BackendSettings, CancelAnswer, Capabilities, Change, Incident, JobQuery, Load, Note, QueueCounts, QueueSettings, Rate,
+  Awaitable, Backend, BackendSettings, CancelAnswer, Change, Incident, JobQuery, Load, Note, QueueCounts, QueueSettings, Rate,
   Retention, ScheduleStore, Sink, Tally
 } from './backend.ts'
+export type { Capabilities } from './capabilities.ts'
 export type { Clock, Timer } from './clock.ts'
 export type { AppEvent, AttemptEnded, AttemptEvent, BackgroundEvents, JobEvent } from './events.ts'
 export type { ErrorFacts } from './describe.ts'
@@ -38,4 +39,5 @@ export type { ThreadContext, ThreadLog } from './jobs/thread-entry.ts'
 export type { Json } from './json.ts'
 export type { AttemptMade, AttemptScope, JobMade, Propagator } from './propagator.ts'
 export type { Fire, Firing, KeptSchedule, Missed, Overlap, Schedule, ScheduleRule } from './schedule.ts'
-export type { Action, Authorize, BackgroundTasksOptions, Role, HealthOptions, QueueOptions, RetentionOptions, RoutesOptions } from './options.ts'
+export type { Action, Authorize, BackgroundTasksOptions, Role, HealthOptions, QueueOptions, RetentionOptions } from './options.ts'
+export type { RoutesOptions } from './route-options.ts'

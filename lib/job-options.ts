@@ -4,6 +4,7 @@ import { peek } from './describe.ts'
 import { errors } from './errors.ts'
 import type { Backoff, BackoffFunction, BackoffPolicy, Policy, RetryIf, When } from './job.ts'
 
+/** Options of a job. The nearest wins: per call, then `define`, then the plugin's `defaults`. */
 export interface JobOptions {
   /** Attempts in all, the first included; 1 to 1 000. @default 3 for tasks, 1 for inline functions */
   attempts?: number | undefined
@@ -14,11 +15,11 @@ export interface JobOptions {
   backoff?: number | Backoff | BackoffFunction | undefined
   /** Ms an attempt may take; then its signal aborts. 0: no limit. @default 30000 */
   timeout?: number | undefined
-  /** Asked after an attempt threw: `false` makes the job a dead letter at once. Not asked after a timeout. */
+  /** Asked after an attempt threw: `false` makes the job a dead letter at once. Not asked after a timeout. Without it every error is retried. */
   retryIf?: RetryIf | undefined
   /** Ms before the first start. Not together with `runAt`. @default 0 */
   delay?: number | undefined
-  /** Instant of the first start: Date, ISO 8601 or ms since the epoch. The past means now. */
+  /** Instant of the first start: Date, ISO 8601 or ms since the epoch. The past means now. Without it `delay` says when. */
   runAt?: Date | string | number | undefined
   /** Ms in which the first attempt must start, else the job fails as `expired`. 0: no limit. @default 0 */
   ttl?: number | undefined
@@ -32,9 +33,9 @@ export interface JobOptions {
   onAbort?: 'run' | 'drop' | undefined
   /** Run in the `AsyncLocalStorage` context of the call, instead of an empty one. @default false */
   callerContext?: boolean | undefined
-  /** No second job of this id, for the same task and queue: who adds one gets the handle of the first. On a durable backend not with `reply.background`. */
+  /** No second job of this id, for the same task and queue: who adds one gets the handle of the first. On a durable backend not with `reply.background`. Without it each call makes a job. */
   deduplication?: Deduplication | undefined
-  /** Of the jobs of a queue, groups take turns: a tenant with many jobs does not hold up one with few. Priorities count within a group. */
+  /** Of the jobs of a queue, groups take turns: a tenant with many jobs does not hold up one with few. Priorities count within a group. Without it the job is in no group. */
   group?: GroupOption | undefined
 }
 

@@ -13,11 +13,15 @@ import type { Json } from './json.ts'
  * - `completed`, `failed`, `cancelled`: final; only the retry of a dead letter leaves `failed`
  */
 export type JobState = 'pending' | 'waiting' | 'delayed' | 'waiting-children' | 'active' | FinalState
+/** States that only the retry of a dead letter leaves. */
 export type FinalState = 'completed' | 'failed' | 'cancelled'
+/** What a delayed job waits for. */
 export type DelayReason = 'delay' | 'retry' | 'rate-limit'
 /** The cause of the last attempt's failure; `expired`: not started within its `ttl`. */
 export type Failure = 'exhausted' | 'unrecoverable' | 'timeout' | 'expired' | 'stalled'
+/** Why a job was cancelled. */
 export type CancelReason = 'user' | 'response' | 'client-abort' | 'shutdown'
+/** Why a completed job has no result. */
 export type OmittedResult = 'unserializable' | 'too-large'
 
 /** The legal moves. Backends assert them. */
@@ -91,6 +95,7 @@ export interface Policy {
   readonly group: string | undefined
 }
 
+/** The shape of the pauses between attempts. */
 export interface Backoff {
   /** @default 'exponential' */
   type?: 'fixed' | 'exponential' | undefined

@@ -1,11 +1,12 @@
 /** Options of the plugin: the only place with their defaults. */
 import { availableParallelism } from 'node:os'
-import type { FastifyContextConfig, FastifyRequest, LogLevel, RegisterOptions, RouteShorthandOptions } from 'fastify'
+import type { FastifyRequest, LogLevel, RegisterOptions } from 'fastify'
 import type { Backend, QueueSettings, Rate, Retention } from './backend.ts'
 import * as check from './check.ts'
 import { errors } from './errors.ts'
 import type { JobRecord, Policy } from './job.ts'
 import { redactPaths } from './redact.ts'
+import { resolveRoutes, type RouteSettings, type RoutesOptions } from './route-options.ts'
 import { INLINE_DEFAULTS, JOB_CHECKS, TASK_DEFAULTS, layPolicy, type JobOptions } from './job-options.ts'
 
 /** `read`: one job, also each that is about to be listed. The others are named after what they do. */
@@ -16,26 +17,10 @@ export type Action = 'read' | 'list' | 'cancel' | 'retry' | 'remove' | 'pause' |
  */
 export type Authorize = (request: FastifyRequest, action: Action, job?: JobRecord) => boolean | Promise<boolean>
 
-/** Options of Fastify routes that reach ours untouched. */
-type PassedOn = 'onRequest' | 'preParsing' | 'preValidation' | 'preHandler' | 'preSerialization' | 'onSend' | 'onResponse' |
-  'onTimeout' | 'onError' | 'onRequestAbort' | 'constraints' | 'errorHandler' | 'exposeHeadRoute'
-
-export interface RoutesOptions extends Pick<RouteShorthandOptions, PassedOn> {
-  /** @default '/health/jobs' */
-  health?: string | false | undefined
-  /** Must contain `:id`. @default '/jobs/:id/status' */
-  status?: string | false | undefined
-  /** Live states as server-sent events. `true`: at '/jobs/:id/events'. @default false */
-  events?: string | boolean | undefined
-  /** Listing, cancelling, retrying, pausing. Needs `authorize`. @default false */
-  admin?: boolean | undefined
-  config?: FastifyContextConfig & Record<string, unknown>
-  /** `tags`, `security`, `hide` and the like; params and responses are ours. */
-  schema?: Record<string, unknown> | undefined
-}
-
+/** `producer` only adds jobs, `worker` only does them, `both` does both. */
 export type Role = 'both' | 'producer' | 'worker'
 
+/** Thresholds of health. */
 export interface HealthOptions {
   /** Ms a job may wait before health says `degraded`. @default 60000 */
   maxAge?: number | undefined
@@ -43,6 +28,7 @@ export interface HealthOptions {
   maxDead?: number | undefined
 }
 
+/** Options of one queue. */
 export interface QueueOptions {
   /** Attempts alive at once in this process, 1 to 10 000. @default the plugin's `concurrency` */
   concurrency?: number | undefined
@@ -61,6 +47,7 @@ export interface GroupsOptions {
   limiter?: Rate | undefined
 }
 
+/** Jobs that ended: how many are kept, and for how long. */
 export interface RetentionOptions {
   /** Completed and cancelled jobs. @default { count: 10000, age: 3600000 } */
   completed?: { count?: number | undefined, age?: number | undefined } | undefined
@@ -68,11 +55,11 @@ export interface RetentionOptions {
   failed?: { count?: number | undefined, age?: number | undefined } | undefined
 }
 
-/** All optional. All durations are in ms. */
+/** Options of the plugin. All are optional, all durations are in ms, unknown names are an error. */
 export interface BackgroundTasksOptions {
   /** Attempts alive at once in the `default` queue of this process, 1 to 10 000. @default 10 */
   concurrency?: number | undefined
-  /** Further queues by name, or other settings for `default`. A job for a queue that is not named here is refused. */
+  /** Further queues by name, or other settings for `default`. A job for a queue that is not named here is refused. Without it there is `default` alone. */
   queues?: Record<string, QueueOptions> | undefined
   /** Jobs of a queue that never started; beyond: `FST_BG_QUEUE_FULL`. @default 10000 */
   maxQueueSize?: number | undefined
@@ -80,14 +67,15 @@ export interface BackgroundTasksOptions {
   maxQueueBytes?: number | undefined
   /** Bytes of one payload's JSON; results above it are dropped and marked. @default 262144 (256 KiB) */
   maxPayloadBytes?: number | undefined
-  /** Job options for every job. */
+  /** Job options for every job. Without it the defaults of `JobOptions` hold. */
   defaults?: JobOptions | undefined
+  /** How many jobs that ended are kept, and for how long. @default see `RetentionOptions` */
   retention?: RetentionOptions | undefined
   /** At shutdown: how long jobs may go on before their signals abort. @default 8000 */
   drainTimeout?: number | undefined
   /** How long a body may take to settle after its signal aborted. @default 1000 */
   abortGrace?: number | undefined
-  /** Told what a shutdown left undone. */
+  /** Told what a shutdown left undone. Without it the log alone tells. */
   onUnfinished?: ((jobs: JobRecord[]) => void) | undefined
   /** The longest wait for a response to end before its jobs start anyway. @default 300000 */
   maxHold?: number | undefined
@@ -106,10 +94,11 @@ export interface BackgroundTasksOptions {
    * no jobs from responses. Inline functions run wherever they are added. @default 'both'
    */
   role?: Role | undefined
-  /** Prefix of our routes, as for every plugin. */
+  /** Prefix of our routes, as for every plugin. @default none */
   prefix?: string
-  /** `false`: no routes. */
+  /** `false`: no routes. @default health and status, see `RoutesOptions` */
   routes?: RoutesOptions | false | undefined
+  /** When health says `degraded`. @default see `HealthOptions` */
   health?: HealthOptions | undefined
   /** Who may do what, asked at each request. Without it, a status is open to whoever knows the job's id. */
   authorize?: Authorize | undefined
@@ -118,8 +107,9 @@ export interface BackgroundTasksOptions {
    * `payload`, `result` or `progress` on. `[]`: nothing is hidden. @default none: no payloads
    */
   redact?: readonly string[] | undefined
-  /** Level of our log lines, as for every plugin. */
+  /** Level of our log lines, as for every plugin. @default the application's */
   logLevel?: LogLevel
+  /** Serializers of our log lines, as for every plugin. @default the application's */
   logSerializers?: NonNullable<RegisterOptions['logSerializers']>
 }
 
@@ -155,16 +145,6 @@ export interface Settings {
   readonly logSerializers: BackgroundTasksOptions['logSerializers'] | undefined
 }
 
-export interface RouteSettings {
-  readonly prefix: string
-  readonly health: string | false
-  readonly status: string | false
-  readonly events: string | false
-  readonly admin: boolean
-  readonly schema: Record<string, unknown>
-  readonly passed: Pick<RouteShorthandOptions, PassedOn | 'config' | 'logLevel' | 'logSerializers'>
-}
-
 const keep = check.group({ count: check.integer(0, 10_000_000), age: check.duration })
 const VERBS = ['start', 'want', 'settle', 'note', 'enqueue', 'release', 'cancel', 'retry', 'remove', 'get', 'list', 'counts', 'load', 'watch', 'close'] as const
 const isBackend = (value: unknown): string | undefined => {
@@ -173,12 +153,6 @@ const isBackend = (value: unknown): string | undefined => {
     typeof backend.durable === 'boolean' && typeof backend.capabilities === 'object' && backend.capabilities !== null
     ? undefined : 'a backend, such as memory()'
 }
-const withId: check.Check = (value) => {
-  const parameters = String(value).split('/').filter((part) => /[:*]/.test(part))
-  return check.path(value) ?? (value === false || parameters.join() === ':id' ? undefined : 'a path with the part ":id", and no other parameter')
-}
-const anObject: check.Check = (value) => check.entriesOf(value) !== undefined ? undefined : 'an object'
-
 const RATE = check.group({ max: check.integer(1, 100_000), duration: check.positiveDuration })
 const QUEUE_CHECKS: check.Checks = {
   concurrency: check.concurrency,
@@ -188,11 +162,11 @@ const QUEUE_CHECKS: check.Checks = {
 }
 const CHECKS: check.Checks = {
   concurrency: check.concurrency,
-  queues: anObject,
+  queues: check.object,
   maxQueueSize: check.integer(0, 100_000_000),
   maxQueueBytes: check.integer(0, Number.MAX_SAFE_INTEGER),
   maxPayloadBytes: check.integer(0, 512 * 1024 * 1024),
-  defaults: anObject,
+  defaults: check.object,
   retention: check.group({ completed: keep, failed: keep }),
   drainTimeout: check.duration,
   abortGrace: check.duration,
@@ -205,28 +179,12 @@ const CHECKS: check.Checks = {
   backend: isBackend,
   role: check.oneOf('both', 'producer', 'worker'),
   prefix: (value) => value === '' || (typeof value === 'string' && value.startsWith('/')) ? undefined : 'a path that starts with "/", or an empty string',
-  routes: check.either(check.oneOf(false), anObject),
+  routes: check.either(check.oneOf(false), check.object),
   health: check.group({ maxAge: check.duration, maxDead: check.integer(0, Number.MAX_SAFE_INTEGER) }),
   authorize: check.func,
   redact: redactPaths,
   logLevel: check.name,
-  logSerializers: anObject
-}
-
-const hooks = ['onRequest', 'preParsing', 'preValidation', 'preHandler', 'preSerialization', 'onSend', 'onResponse',
-  'onTimeout', 'onError', 'onRequestAbort'] as const
-const aHook = check.either(check.func, (value) => Array.isArray(value) && Array.from(value).every((hook) => typeof hook === 'function') ? undefined : 'an array of functions')
-const ROUTE_CHECKS: check.Checks = {
-  health: check.path,
-  status: withId,
-  events: check.either(check.oneOf(true), withId),
-  admin: check.boolean,
-  schema: anObject,
-  config: anObject,
-  constraints: anObject,
-  errorHandler: check.func,
-  exposeHeadRoute: check.boolean,
-  ...Object.fromEntries(hooks.map((hook) => [hook, aHook]))
+  logSerializers: check.object
 }
 
 /**
@@ -288,13 +246,4 @@ function resolveRate (where: string, rate: Rate | undefined): Rate | undefined {
   if (rate === undefined) return undefined
   for (const key of ['max', 'duration'] as const) if (rate[key] === undefined) throw new errors.BadOption(`${where}.${key}`, 'a number', 'nothing')
   return { max: rate.max, duration: rate.duration }
-}
-
-/** @throws FST_BG_AUTHORIZE_REQUIRED */
-function resolveRoutes ({ prefix = '', routes, authorize, logLevel, logSerializers }: BackgroundTasksOptions): RouteSettings {
-  if (routes === false) return { prefix, health: false, status: false, events: false, admin: false, schema: {}, passed: {} }
-  const { health = '/health/jobs', status = '/jobs/:id/status', events = false, admin = false, schema = {}, ...passed } =
-    check.options<RoutesOptions>('options.routes', ROUTE_CHECKS, routes ?? {})
-  if (admin && authorize === undefined) throw new errors.AuthorizeRequired('options.routes.admin')
-  return { prefix, health, status, events: events === true ? '/jobs/:id/events' : events, admin, schema, passed: { ...passed, ...(logLevel && { logLevel }), ...(logSerializers && { logSerializers }) } }
 }

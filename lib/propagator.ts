@@ -11,6 +11,7 @@ export interface JobMade {
   readonly bytes: number
 }
 
+/** What is told of an attempt that is about to begin; its payload is measured in bytes. */
 export interface AttemptMade {
   readonly job: JobFacts
   readonly carrier: Carrier
@@ -27,6 +28,7 @@ export interface AttemptScope {
   end? (outcome: Outcome, error: unknown): void
 }
 
+/** Carries what surrounds a call over to its job: a trace, values of the request. */
 export interface Propagator {
   /** Called at the making of a job, in the async context of the call. What it puts into the carrier is kept with the job. */
   inject (job: JobMade, carrier: Record<string, string>): void

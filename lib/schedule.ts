@@ -28,6 +28,7 @@ export interface ScheduleRule {
   readonly limit: number | null
 }
 
+/** A schedule as a backend is given it. Its payload's size is in bytes. */
 export interface Schedule {
   readonly id: string
   /** Of the task. */
@@ -41,12 +42,13 @@ export interface Schedule {
 
 /** As its backend keeps it. */
 export interface KeptSchedule extends Schedule {
-  /** The next time, or the one that has come and waits. */
+  /** The next time, or the one that has come and waits. Epoch ms. */
   readonly next: number
   /** Times that have come. */
   readonly count: number
   /** The job made last, and when. */
   readonly lastJobId: string | null
+  /** Epoch ms. */
   readonly lastAt: number | null
 }
 

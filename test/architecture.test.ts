@@ -1,13 +1,14 @@
 /** The house keeps its rooms apart: this table is the README's map. Change the two together. */
 import { existsSync, readFileSync } from 'node:fs'
 import t from 'tap'
+import { docFaults } from './support/docstrings.ts'
 import {
   cycles, entriesWithoutSource, forbiddenArrows, forbiddenPackages, longFiles, longFunctions, peersInCore, readSources,
   timeAndChance, type Arrows, type Manifest, type Sources
 } from './support/architecture.ts'
 
 const words = [
-  'job', 'job-options', 'backend', 'errors', 'describe', 'clock', 'deadlines', 'heap', 'id', 'json', 'check', 'peer', 'redact', 'schedule',
+  'job', 'job-options', 'route-options', 'backend', 'capabilities', 'errors', 'describe', 'clock', 'deadlines', 'heap', 'id', 'json', 'check', 'peer', 'redact', 'schedule',
   'events', 'log', 'throttle', 'propagator'
 ]
 
@@ -189,4 +190,26 @@ t.test('the core imports no optional peer, not even for a type', async (t) => {
   const lazy = files({ 'index.ts': "import './core.ts'", 'core.ts': "import type { Job } from 'bullmq'\nf(() => import('bullmq'))" })
   t.strictSame(peersInCore(made, lazy, 'index.ts', ['core.ts']), ['core.ts:1: imports bullmq, an optional peer, and index.ts leads here'])
   t.strictSame(peersInCore(manifest, lib, 'index.ts', ['jobs/threads.ts', 'jobs/cron.ts']), [])
+})
+
+t.test('every name that users see is documented, with units, defaults and codes', async (t) => {
+  const made = files({
+    'index.d.ts': "export { a, type MyOptions, type gone } from './b.ts'\nexport { C } from './c.js'\nexport interface Told {}",
+    'b.d.ts': '/** Does. */\nexport declare function a(): void;\nexport interface MyOptions {\n  x?: number;\n  /** Ms. */\n  y?: number;\n  /** Much. @default 5 */\n  z?: number;\n}',
+    'c.d.ts': '/** A class. */\nexport declare class C {\n  #p;\n  /** Told once. */\n  m(a: string): void;\n  m(): void;\n  n(): void;\n}'
+  })
+  t.strictSame(docFaults(made, ['index.d.ts']), [
+    'a: does not say what it throws',
+    'MyOptions: no docstring',
+    'MyOptions.x: no docstring',
+    'MyOptions.y: does not say what holds without it',
+    'MyOptions.z: a number without a unit',
+    'index.d.ts: exports gone, which is not found',
+    'C.n: no docstring',
+    'Told: no docstring'
+  ])
+  const declarations = readSources(new URL('dist/', root))
+  const doors = Object.values(manifest.exports as Record<string, string | { types: string }>).flatMap((door) => typeof door === 'string' ? [] : [door.types.replace('./dist/', '')])
+  t.ok(doors.length >= 4)
+  t.strictSame(docFaults(declarations, doors), [])
 })

@@ -103,7 +103,7 @@ test('the README lists every error code', (t) => {
 })
 
 test('the README names every option of the plugin and of jobs', (t) => {
-  for (const file of ['options.ts', 'job-options.ts']) {
+  for (const file of ['options.ts', 'job-options.ts', 'route-options.ts']) {
     const source = readFileSync(join(root, 'lib', file), 'utf8')
     for (const [, name] of source.matchAll(/^ {2}(\w+)\?: /gm)) t.ok(readme.includes(name as string), `${file} ${name}`)
   }

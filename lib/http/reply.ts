@@ -40,6 +40,7 @@ export interface AcceptJob<Reply> {
   <Name extends TaskName>(name: Name, ...rest: PayloadArguments<PayloadOfName<Name>>): Reply
 }
 
+/** The body of a 202. */
 export interface AcceptedBody {
   jobId: string
   name: string

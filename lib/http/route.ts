@@ -1,7 +1,7 @@
 /** What our routes have in common: where they stand, what checks and describes them, what the application adds. */
 import AjvCompiler from '@fastify/ajv-compiler'
 import type { FastifyInstance, FastifyReply, FastifyRequest, FastifySchema, FastifySchemaCompiler, RouteGenericInterface } from 'fastify'
-import type { RouteSettings } from '../options.ts'
+import type { RouteSettings } from '../route-options.ts'
 import { errorSchema } from './schemas.ts'
 
 export interface OwnRoute<Route extends RouteGenericInterface> {

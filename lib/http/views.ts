@@ -6,6 +6,7 @@ import { statusSchema } from './schemas.ts'
 /** Seconds; a poller gains nothing from waiting longer than this at once. */
 const LONGEST_RETRY_AFTER = 3_600
 
+/** The body of a status: the record without its payload, redacted. */
 export interface StatusBody extends Omit<JobRecord, 'id' | 'payload' | 'error' | 'history' | 'requestId' | 'priority' | 'carrier'> {
   jobId: string
   error?: { name: string, code: string | null, message?: string }

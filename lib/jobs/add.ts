@@ -1,7 +1,8 @@
 /** All that happens before a job exists: every refusal is thrown here, and nothing has changed then. */
 import { AsyncResource } from 'node:async_hooks'
 import type { FastifyInstance } from 'fastify'
-import { assertPolicySupported, type Awaitable, type Backends, type Duplicates, type Load } from '../backend.ts'
+import type { Awaitable, Backends, Duplicates, Load } from '../backend.ts'
+import { assertPolicySupported } from '../capabilities.ts'
 import * as check from '../check.ts'
 import type { Clock } from '../clock.ts'
 import { describe, peek } from '../describe.ts'

@@ -11,6 +11,7 @@ import { Handle, type JobHandle } from './handle.ts'
 import type { MadeJob } from './made.ts'
 import type { Task, TaskName } from './task.ts'
 
+/** One job of `addBulk`. */
 export interface BulkJob {
   name: TaskName | Task
   payload?: unknown

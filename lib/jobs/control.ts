@@ -8,13 +8,15 @@ import type { Observer } from '../observe.ts'
 import type { Changes } from './changes.ts'
 import type { Dispatch } from './dispatch.ts'
 
+/** How long to wait for the end of a job. */
 export interface FinishedOptions {
   /** Ms to wait; then `FST_BG_TIMEOUT`. 0: for ever. @default 0 */
   timeout?: number | undefined
-  /** Stops the waiting, not the job. */
+  /** Stops the waiting, not the job. Without it `timeout` alone does. */
   signal?: AbortSignal | undefined
 }
 
+/** Jobs of a queue by state, and its slots: attempts at once. */
 export interface QueueStatus extends Omit<QueueCounts, 'retrying' | 'limited' | 'oldestWaitingMs'> {
   concurrency: number
   paused: boolean

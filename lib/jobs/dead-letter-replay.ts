@@ -1,5 +1,6 @@
 /** The replay of dead letters: how many at once, one ahead of the others, with a payload that was put right. */
-import { assertSupported, type Backends } from '../backend.ts'
+import type { Backends } from '../backend.ts'
+import { assertSupported } from '../capabilities.ts'
 import * as check from '../check.ts'
 import { errors } from '../errors.ts'
 import type { JobRecord, JobState } from '../job.ts'
@@ -10,6 +11,7 @@ import type { DeadLetter } from './dead-letter-groups.ts'
 import { takePayload, type Registry } from './registry.ts'
 import type { Runner } from './runner.ts'
 
+/** How dead letters are replayed. */
 export interface DeadLetterRetryOptions {
   /** Only count, and check the `patch`. @default false */
   dryRun?: boolean | undefined
@@ -21,18 +23,19 @@ export interface DeadLetterRetryOptions {
   canaryTimeout?: number | undefined
   /**
    * Laid over each payload as a JSON Merge Patch (RFC 7396): members replace, `null` removes. The payloads must fit the
-   * schemas of their tasks, all of them, or none is retried.
+   * schemas of their tasks, all of them, or none is retried. Without it payloads stay as they are.
    */
   patch?: Record<string, unknown> | undefined
 }
 
+/** The dead letter that was sent ahead of the others. */
 export interface Canary {
   id: string
   /** `completed`: the others followed. Not final: it took longer than `canaryTimeout`. */
   state: JobState
 }
 
-/** `matched` were meant, `done` were done. */
+/** `matched` were meant, `done` were done. Counts of jobs. */
 export interface DeadLetterAnswer {
   matched: number
   done: number

@@ -7,18 +7,20 @@ import type { JobRecord } from '../job.ts'
 import { asDeadLetter, Groups, type DeadLetter, type DeadLetterGroup } from './dead-letter-groups.ts'
 import { Replay, REPLAY, type DeadLetterAnswer, type DeadLetterRetryOptions, type ReplayParts } from './dead-letter-replay.ts'
 
+/** Which dead letters are meant. */
 export interface DeadLetterFilter {
   task?: string | undefined
   /** As `list` and `groups` tell it. */
   fingerprint?: string | undefined
   /** Failed at this instant or later: Date, ISO 8601 or ms since the epoch. */
   since?: Date | string | number | undefined
-  /** Failed before this instant. */
+  /** Failed before this instant. Date, ISO 8601 or ms since the epoch. */
   until?: Date | string | number | undefined
   /** Asked last, for each that is left; anything but `true` leaves it out. */
   where?: ((job: DeadLetter) => boolean | Promise<boolean>) | undefined
 }
 
+/** Which dead letters to list. */
 export interface DeadLetterQuery extends DeadLetterFilter {
   /** The `next` of the page before. */
   after?: string | undefined
@@ -26,6 +28,7 @@ export interface DeadLetterQuery extends DeadLetterFilter {
   limit?: number | undefined
 }
 
+/** A page of dead letters. */
 export interface DeadLetterPage {
   /** In the order of making. */
   jobs: DeadLetter[]
@@ -33,6 +36,7 @@ export interface DeadLetterPage {
   next: string | null
 }
 
+/** Dead letters of one cause each. */
 export interface DeadLetterGroups {
   /** The largest first. */
   groups: DeadLetterGroup[]
@@ -52,6 +56,7 @@ const FILTER: check.Checks = {
 /** Dead letters that are read together. */
 const PAGE = 500
 
+/** Jobs that failed for good: read, replayed, removed. */
 export class DeadLetters {
   readonly #backend: Backend
   readonly #replay: Replay
@@ -61,6 +66,10 @@ export class DeadLetters {
     this.#replay = new Replay(parts)
   }
 
+  /**
+   * In the order of making.
+   * @throws FST_BG_BAD_OPTION, FST_BG_UNKNOWN_OPTION
+   */
   async list (query: DeadLetterQuery = {}): Promise<DeadLetterPage> {
     const { after, limit = 100, ...filter } = check.options<DeadLetterQuery>('deadLetters.list query', { ...FILTER, after: anId, limit: LIMIT }, query)
     const jobs: DeadLetter[] = []
@@ -80,6 +89,7 @@ export class DeadLetters {
     return { groups: groups.largest(limit), matched: groups.matched }
   }
 
+  /** `undefined`: there is no such job, or it is no dead letter. */
   async get (id: string): Promise<DeadLetter | undefined> {
     const record = isId(id) ? await this.#backend.get(id) : undefined
     return record?.state === 'failed' ? asDeadLetter(record) : undefined
@@ -102,6 +112,10 @@ export class DeadLetters {
     return answer
   }
 
+  /**
+   * Forgets them.
+   * @throws FST_BG_BAD_OPTION, FST_BG_UNKNOWN_OPTION
+   */
   async remove (which: string | DeadLetterFilter): Promise<DeadLetterAnswer> {
     const ids: string[] = []
     for await (const { id } of this.#meant(which)) ids.push(id)

@@ -3,6 +3,7 @@ import { errors } from '../errors.ts'
 import type { NewJob } from '../job.ts'
 import type { Control, FinishedOptions } from './control.ts'
 
+/** A job that was added. */
 export interface JobHandle<Result = unknown> {
   /** UUID version 7. */
   readonly id: string

@@ -7,8 +7,10 @@ import type { Control, QueueStatus } from './control.ts'
 import type { Dispatch } from './dispatch.ts'
 import type { Drain } from './drain.ts'
 
+/** The first that holds: `draining`, `overloaded`, `degraded`, `ok`. */
 export type HealthStatus = 'ok' | 'degraded' | 'overloaded' | 'draining'
 
+/** The body of the health route. Counts are of jobs. */
 export interface Health {
   status: HealthStatus
   queues: Record<string, QueueStatus>

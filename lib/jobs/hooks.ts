@@ -11,6 +11,7 @@ import { cloneJson, type Json } from '../json.ts'
 import type { Observer } from '../observe.ts'
 import { factsOf } from './context.ts'
 
+/** Hooks of tasks. Nobody waits for what they return. */
 export interface TaskHooks {
   /** An attempt starts. */
   onTaskStart: (job: JobFacts) => unknown

@@ -13,13 +13,14 @@ import type { Intake } from './add.ts'
 import type { Cron } from './cron.ts'
 import { takePayload, type Registry } from './registry.ts'
 
+/** When a schedule makes its jobs. */
 export interface ScheduleOptions {
   /**
    * Cron with five fields, or six with seconds first; `L`, `W`, `#` and `@daily` too. Needs the package `croner`. Either
-   * this or `every`.
+   * this or `every`. Without it `every` is needed.
    */
   pattern?: string | undefined
-  /** Ms, at least 100: at `startDate` plus each multiple of it, or at the multiples since 1970, so that a restart postpones nothing. */
+  /** Ms, at least 100: at `startDate` plus each multiple of it, or at the multiples since 1970, so that a restart postpones nothing. Without it `pattern` is needed. */
   every?: number | undefined
   /** IANA time zone of the pattern. @default 'UTC', so that all processes mean the same */
   tz?: string | undefined
@@ -27,14 +28,15 @@ export interface ScheduleOptions {
   overlap?: Overlap | undefined
   /** Of times that passed more than a minute ago, because nobody was there. @default 'skip', with `overlap: 'queue'` always 'once' */
   missed?: Missed | undefined
-  /** No time before it: Date, ISO 8601 or epoch ms. */
+  /** No time before it: Date, ISO 8601 or epoch ms. Without it from now on. */
   startDate?: Date | string | number | undefined
-  /** No time after it. */
+  /** No time after it. Date, ISO 8601 or ms since the epoch; without it for ever. */
   endDate?: Date | string | number | undefined
-  /** Times in all; one that was skipped counts. Then the schedule is over, and forgotten. */
+  /** Times in all; one that was skipped counts. Then the schedule is over, and forgotten. Without it there is no end. */
   limit?: number | undefined
 }
 
+/** What is known of a schedule. */
 export interface ScheduleRecord extends Omit<ScheduleOptions, 'startDate' | 'endDate'> {
   id: string
   /** Of the task. */

@@ -4,6 +4,7 @@ import type { Settings } from '../options.ts'
 import type { Dispatch } from './dispatch.ts'
 import type { Registry } from './registry.ts'
 
+/** Numbers of one queue in this process: jobs, bytes, slots for attempts. */
 export interface QueueStats {
   /** Ms since the oldest waiting job may start; 0 without one. */
   oldestWaitingMs: number
@@ -17,12 +18,14 @@ export interface QueueStats {
   paused: boolean
 }
 
+/** Bodies of jobs that go on although their signal has aborted. */
 export interface LeakedBodies {
   queue: string
   task: string
   bodies: number
 }
 
+/** Numbers for metrics: counts of jobs, and limits in jobs and bytes. */
 export interface Stats {
   /** Those defined in this process, with their queues. */
   tasks: Array<{ name: string, queue: string }>

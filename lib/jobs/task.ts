@@ -12,7 +12,9 @@ export interface Task<Payload = unknown, Result = unknown> {
   readonly types?: { payload: Payload, result: Result }
 }
 
+/** The payload of a task. */
 export type PayloadOfTask<T> = T extends Task<infer Payload, unknown> ? Payload : never
+/** The result of a task. */
 export type ResultOfTask<T> = T extends Task<unknown, infer Result> ? Result : never
 
 /** A task's code. What it returns is the job's result. */
@@ -20,18 +22,19 @@ export type Handler<Payload, Result> = (payload: Payload, context: JobContext) =
 /** Work handed over as a function. It lives in memory, and is lost with the process. */
 export type InlineFunction<Result = unknown> = (context: JobContext) => Result | Promise<Result>
 
+/** Options of `define`: those of its jobs, and what belongs to the task alone. */
 export interface TaskOptions<Schema = unknown> extends JobOptions {
   /**
    * Schema of the payload, for the validator compiler of the instance that calls `define`. As with request bodies,
-   * that compiler coerces, fills defaults and strips; the job keeps the validated copy.
+   * that compiler coerces, fills defaults and strips; the job keeps the validated copy. Without it any JSON is taken.
    */
   schema?: Schema
   /**
    * JSON schema of what the handler returns, for readers of the OpenAPI document: it describes `result` in the status.
-   * Results are not checked against it.
+   * Results are not checked against it. Without it any JSON is kept.
    */
   resultSchema?: object | undefined
-  /** Gives the task a private queue, named after it, with so many attempts alive at once. Not together with `queue`. */
+  /** Gives the task a private queue, named after it, with so many attempts alive at once. Not together with `queue`. Without it the task shares its queue. */
   concurrency?: number | undefined
 }
 
@@ -51,7 +54,9 @@ export type PayloadOfSchema<Provider extends FastifyTypeProvider, Schema> = (Pro
  */
 export interface BackgroundTaskMap {}
 
+/** Names that calls may use: those of `BackgroundTaskMap`, or any while it is empty. */
 export type TaskName = keyof BackgroundTaskMap extends never ? string : Extract<keyof BackgroundTaskMap, string>
+/** The payload of a task by its name, as merged into `BackgroundTaskMap`. */
 export type PayloadOfName<Name> = Name extends keyof BackgroundTaskMap ? BackgroundTaskMap[Name] : unknown
 
 /** A payload that may be left out is `null` then. */

@@ -13,6 +13,7 @@ import { createGauges } from './gauges.ts'
 
 export type { CounterLike, GaugeLike, HistogramLike, MetricConfig, MetricsClient } from './client.ts'
 
+/** Options of the metrics plugin. */
 export interface MetricsOptions {
   /** prom-client, or what has its `Counter`, `Gauge` and `Histogram`. @default `app.metrics.client`, of fastify-metrics */
   client?: MetricsClient | undefined

@@ -29,22 +29,28 @@ export class TestClock implements Clock {
     this.#wall = now
   }
 
+  /** Wall time, ms since the epoch. */
   readonly now = (): number => this.#wall
+  /** Ms; moved by `advance` alone. */
   readonly monotonic = (): number => this.#monotonic
+  /** Always `chance`. */
   readonly random = (): number => this.chance
 
+  /** Fires in `advance`. */
   setTimer (run: () => void, ms: number): Timer {
     const timer: TestTimer = { at: this.#monotonic + Math.max(ms, 1), run, ref: () => timer, unref: () => timer }
     this.#timers.add(timer)
     return timer
   }
 
+  /** One that has fired is left alone. */
   clearTimer (timer: Timer): void {
     this.#timers.delete(timer as TestTimer)
   }
 
   /** What was asked for `soon` and has not run. */
   #soon = 0
+  /** In the next turn of the event loop. */
   readonly soon = (run: () => void): void => {
     this.#soon++
     setImmediate(() => {

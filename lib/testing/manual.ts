@@ -5,6 +5,7 @@ import type { Task } from '../jobs/task.ts'
 import { faultsOf, type Fake, type IdempotencyFault, type Interruption, type Trial } from './idempotency.ts'
 import { nameOf, Recorder, type TestBackend, type TestBackendOptions } from './recorder.ts'
 
+/** What `manual` makes. */
 export interface ManualBackend extends TestBackend {
   /**
    * Runs a new job of the task once without disturbance; then, for each call that it made of the fake's methods, another

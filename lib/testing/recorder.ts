@@ -9,6 +9,7 @@ import { TestClock } from './clock.ts'
 import { fits } from './fits.ts'
 import { History } from './history.ts'
 
+/** Options of `manual` and `inline`. */
 export interface TestBackendOptions {
   /** Wall time at the start: Date, ISO 8601 or ms since the epoch. @default '2026-01-01T00:00:00.000Z' */
   now?: Date | string | number | undefined

@@ -7,6 +7,7 @@ import { errors } from '../errors.ts'
 import { copyAsJson, type Json } from '../json.ts'
 import { importPeer } from '../peer.ts'
 
+/** Options of the propagator of @fastify/request-context. */
 export interface RequestContextOptions {
   /** Which values go along: what a job keeps in its store is chosen, not everything that a request knows. */
   keys: readonly string[]

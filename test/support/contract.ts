@@ -6,7 +6,8 @@
  */
 import type { FastifyInstance } from 'fastify'
 import { test, type Test } from 'tap'
-import type { Awaitable, Backend, Capabilities, Change, Incident, QueueSettings, Retention, Sink } from '../../lib/backend.ts'
+import type { Awaitable, Backend, Change, Incident, QueueSettings, Retention, Sink } from '../../lib/backend.ts'
+import type { Capabilities } from '../../lib/capabilities.ts'
 import type { ErrorFacts } from '../../lib/describe.ts'
 import type { AbortKind } from '../../lib/errors.ts'
 import { createIds } from '../../lib/id.ts'

@@ -1,6 +1,6 @@
 /** A durable backend for tests: it keeps its jobs like memory, answers later, and fails or waits as a test says. */
-import type { Awaitable, Backend, BackendSettings, CancelAnswer, Capabilities, Change, Duplicates, JobQuery, Load, Note, QueueCounts, Sink } from '../../lib/backend.ts'
-import { memory, type Clock } from '../../lib/index.ts'
+import type { Awaitable, Backend, BackendSettings, CancelAnswer, Change, Duplicates, JobQuery, Load, Note, QueueCounts, Sink } from '../../lib/backend.ts'
+import { memory, type Capabilities, type Clock } from '../../lib/index.ts'
 import type { Attempt, CancelReason, JobRecord, NewJob, Outcome } from '../../lib/job.ts'
 import { deferred, type Deferred } from './harness.ts'
 

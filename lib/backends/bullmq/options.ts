@@ -5,6 +5,7 @@ import { peek } from '../../describe.ts'
 import { errors } from '../../errors.ts'
 import type { Codec } from './codec.ts'
 
+/** Options of `bullmq`. */
 export interface BullmqOptions {
   /**
    * `redis://…`, `rediss://…` or `postgres://…`, the options of the client, or a made client: what BullMQ takes as its

@@ -9,12 +9,16 @@ import { Lifecycle } from './lifecycle.ts'
 import type { Queue } from './queue.ts'
 import { MemorySchedules } from './schedules.ts'
 
+/** Options of `memory`. */
 export interface MemoryOptions {
   /** The time to live by, also for timeouts and stamps. For tests. @default the system's */
   clock?: Clock
 }
 
-/** Jobs in memory: the default. Nothing needs to be installed, and nothing survives the process. */
+/**
+ * Jobs in memory: the default. Nothing needs to be installed, and nothing survives the process. Never throws; one that is
+ * given to two applications makes `ready()` of the second reject with FST_BG_BAD_OPTION.
+ */
 export function memory (options: MemoryOptions = {}): Backend {
   return new Memory(options.clock ?? systemClock)
 }

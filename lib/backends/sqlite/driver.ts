@@ -3,18 +3,26 @@ import { systemClock } from '../../clock.ts'
 import { describe } from '../../describe.ts'
 import { errors } from '../../errors.ts'
 
+/** What is bound to a statement. */
 export type SqlValue = string | number | null
 
+/** A compiled statement. Values are bound by their place. */
 export interface SqliteStatement {
+  /** For its effect. */
   run (...values: SqlValue[]): { changes: number | bigint, lastInsertRowid: number | bigint }
+  /** Its first row. */
   get (...values: SqlValue[]): unknown
+  /** All its rows. */
   all (...values: SqlValue[]): unknown[]
 }
 
 /** The part of a connection that is used: that of `node:sqlite` and of better-sqlite3. */
 export interface SqliteDatabase {
+  /** Runs statements without values. */
   exec (sql: string): unknown
+  /** Compiles a statement. */
   prepare (sql: string): SqliteStatement
+  /** Closes the file. */
   close (): unknown
 }
 

@@ -16,10 +16,11 @@ import { Connection } from './transaction.ts'
 
 export type { SqliteDatabase, SqliteStatement, SqlValue } from './driver.ts'
 
+/** Options of `sqlite`: either a `path` or a `database`. */
 export interface SqliteOptions {
-  /** The file; made where there is none, beside its `-wal` and `-shm`. On a local disk: no network file system. Needs Node 22.13. */
+  /** The file; made where there is none, beside its `-wal` and `-shm`. On a local disk: no network file system. Needs Node 22.13. Without it `database` is needed. */
   path?: string | undefined
-  /** A connection made by better-sqlite3 or the like, for this backend alone. It is not closed by us. Not together with `path`. */
+  /** A connection made by better-sqlite3 or the like, for this backend alone. It is not closed by us. Not together with `path`. Without it `path` is needed. */
   database?: SqliteDatabase | undefined
   /**
    * `full`: an accepted job survives a power cut. `normal`: it survives the end of the process, not that of the machine;
