@@ -24,7 +24,7 @@ import type { ErrorFacts } from './describe.ts'
 import type { AbortKind } from './errors.ts'
 import type { Attempt, CancelReason, JobRecord, JobState, NewJob, Outcome, Policy } from './job.ts'
 import type { Copied, Json } from './json.ts'
-import type { Fire, KeptSchedule, Overlap, Schedule } from './schedule.ts'
+import type { Fire, KeptSchedule, Overlap, Schedule, ScheduleRule } from './schedule.ts'
 
 /** An answer at once, or a promise of one. */
 export type Awaitable<T> = T | Promise<T>
@@ -66,7 +66,7 @@ export interface BackendSettings {
   /** What to do with a schedule whose time has come. Without it no schedule fires. */
   readonly fire?: Fire
   /** The first time of a schedule after an instant; both epoch ms. May have to load something first. */
-  readonly nextTime?: (schedule: Schedule, after: number) => Awaitable<number | undefined>
+  readonly nextTime?: (rule: ScheduleRule, after: number) => Awaitable<number | undefined>
   /** Adds a job as `app.background.add` would, with all its checks; for backends that make jobs by themselves. */
   readonly add?: (task: string, payload: unknown) => Promise<{ readonly id: string }>
 }

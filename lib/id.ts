@@ -1,5 +1,5 @@
 /** Job ids: UUID version 7 (RFC 9562), rising within a process, with 62 random bits that cannot be guessed. */
-import { randomFillSync } from 'node:crypto'
+import { createHash, randomFillSync } from 'node:crypto'
 
 const POOL_BYTES = 8 * 512
 const HEX = Uint8Array.from('0123456789abcdef', (digit) => digit.charCodeAt(0))
@@ -9,6 +9,13 @@ const COUNTER_LIMIT = 0x1000
 
 export function isId (value: unknown): value is string {
   return typeof value === 'string' && ID.test(value)
+}
+
+/** The same id for the same secret and ms: what may be made twice for one cause is one job. */
+export function stableId (secret: string, ms: number): string {
+  const time = Math.floor(ms).toString(16).padStart(12, '0')
+  const rest = createHash('sha256').update(`${secret} ${ms}`).digest('hex')
+  return `${time.slice(0, 8)}-${time.slice(8)}-7${rest.slice(0, 3)}-8${rest.slice(3, 6)}-${rest.slice(6, 18)}`
 }
 
 /** What ids are made of: a count, taken when a job is made, and the text, made when somebody asks for it. */

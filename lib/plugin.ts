@@ -111,7 +111,7 @@ async function open (app: FastifyInstance, core: Core, { retention, maxHold, rol
     policyOf: (task) => registry.find(task)?.policy,
     add: (task, payload) => own.add(task, payload),
     fire: (schedule, alive) => core.schedules.fire(schedule, alive),
-    nextTime: (schedule, after) => core.schedules.nextTime(schedule, after)
+    nextTime: (rule, after) => core.schedules.nextTime(rule, after)
   })
   if (role === 'producer') backends.retire()
   dispatch.open(registry.queues)

@@ -126,7 +126,7 @@ export class Schedules {
   }
 
   /** For backends that reckon the times themselves. */
-  async nextTime ({ rule }: Schedule, after: number): Promise<number | undefined> {
+  async nextTime (rule: ScheduleRule, after: number): Promise<number | undefined> {
     if (rule.pattern !== null) await this.#parts.cron.load()
     return this.#parts.cron.next(rule, after)
   }

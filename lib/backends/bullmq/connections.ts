@@ -3,7 +3,7 @@
  * worker (one of them waits for work), one for each stream of events that is listened to.
  */
 import type * as Bullmq from 'bullmq'
-import type { BackendFactory, IQueueBackend, Job, Queue, QueueEvents, Worker, WorkerOptions } from 'bullmq'
+import type { BackendFactory, IQueueBackend, Job, Queue, QueueEvents, QueueOptions, Worker, WorkerOptions } from 'bullmq'
 import type { Clock } from '../../clock.ts'
 import { errors } from '../../errors.ts'
 import { importPeer } from '../../peer.ts'
@@ -54,10 +54,10 @@ export class Connections {
   }
 
   /** Shares the connection of the control queue. */
-  queue (name: string): StoreQueue {
+  queue (name: string, options: Partial<QueueOptions> = {}): StoreQueue {
     const { connection, prefix } = this.#settings
     const sibling = (): IQueueBackend => this.control.getBackend().forQueue(name, prefix)
-    return new this.#bullmq.Queue(name, { connection, prefix }, sibling) as StoreQueue
+    return new this.#bullmq.Queue(name, { ...options, connection, prefix }, sibling) as StoreQueue
   }
 
   worker (name: string, processor: (job: Job, token?: string) => Promise<unknown>, options: Partial<WorkerOptions>): StoreWorker {

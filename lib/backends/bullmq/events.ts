@@ -14,6 +14,7 @@ const KEPT = 10_000
 const MARK = 'background-mark'
 const CANCEL = 'background-cancel'
 const CANCELLED = 'background-cancelled'
+const SCHEDULED = 'background-scheduled'
 /** BullMQ has no state for it: such a job fails with this text, and is removed. */
 const CANCELLED_TEXT = /^fastify-background-tasks: cancelled \((\w[\w-]*)\)$/
 
@@ -79,10 +80,15 @@ export class Events {
     this.#stay()
   }
 
-  /** Calls `cancel` when another process wants a job to be cancelled that may run here. */
-  async listenForCancels (cancel: (id: string, detail: string) => void): Promise<void> {
+  /** Calls `cancel` when another process wants a job to be cancelled that may run here, `scheduled` when there are schedules. */
+  async listen (cancel: (id: string, detail: string) => void, scheduled: () => void): Promise<void> {
     const events = this.#connections.events(CONTROL, await mark(this.#connections.control))
     events.on(CANCEL as 'waiting', ({ jobId, detail }: { jobId: string, detail?: string }) => { cancel(jobId, detail ?? '') })
+    events.on(SCHEDULED as 'drained', scheduled)
+  }
+
+  async tellScheduled (): Promise<void> {
+    await this.#connections.control.getBackend().publishEvent({ event: SCHEDULED }, KEPT)
   }
 
   async askToCancel (id: string, detail: string): Promise<void> {

@@ -19,6 +19,7 @@ import { BullmqQueue } from './queue.ts'
 import { isRefusal, Reach } from './reach.ts'
 import { Reader } from './reader.ts'
 import { DeadLetterRoom } from './retention.ts'
+import { BullmqSchedules } from './schedules.ts'
 
 export type { BullmqOptions } from './options.ts'
 export type { Codec } from './codec.ts'
@@ -50,6 +51,7 @@ class Bullmq implements Backend {
   readonly name = 'bullmq'
   readonly durable = true
   readonly capabilities = { inline: false, delay: true, ttl: true, priority: true, limiter: true, deduplication: true, groups: false, cancelled: false, patch: true }
+  readonly schedules: BullmqSchedules
   readonly #settings: BullmqSettings
   readonly #coder: Coder
   readonly #clock = systemClock
@@ -82,6 +84,15 @@ class Bullmq implements Backend {
         steer()
       }
     })
+    this.schedules = new BullmqSchedules({
+      clock: this.#clock,
+      coder: this.#coder,
+      reach: this.#reach,
+      lockDuration: settings.lockDuration,
+      enqueue: (job) => this.#queue(job.queue).enqueue([job], 0),
+      isAlive: async (id) => !['completed', 'failed', undefined].includes((await this.#up.reader.find(id))?.state),
+      tell: () => this.#up.events.tellScheduled()
+    })
   }
 
   get unreachable (): boolean { return this.#reach.away }
@@ -102,6 +113,7 @@ class Bullmq implements Backend {
       events: new Events(this.#clock, connections, stores, (id) => this.#adding.isStaged(id)),
       reader: new Reader({ ...parts, completedAge: settings.retention.completed.age })
     }
+    this.schedules.start(connections, sink, settings)
     try {
       await this.#reach.bounded(() => connections.control.waitUntilReady(), undefined, BOOT)
       await Promise.all([...this.#queues.values()].map(({ room }) => room.refresh()))
@@ -113,7 +125,7 @@ class Bullmq implements Backend {
 
   want (name: string, n: number): void {
     this.#queue(name).want(n)
-    if (n > 0) this.#listenForCancels()
+    if (n > 0) this.#listen()
   }
 
   settle (attempt: Attempt, outcome: Outcome): Promise<void> | undefined {
@@ -235,11 +247,12 @@ class Bullmq implements Backend {
     this.#deadLetters.set(queue, new DeadLetterRoom(queue, retention.failed, parts))
   }
 
-  #listenForCancels (): void {
+  #listen (): void {
     if (this.#listening) return
     this.#listening = true
     const { events } = this.#up
-    this.#reach.persist(() => events.listenForCancels((id, detail) => { this.#abort(id, detail) })).catch(() => {}) // closed before
+    this.schedules.work()
+    this.#reach.persist(() => events.listen((id, detail) => { this.#abort(id, detail) }, () => { this.schedules.open() })).catch(() => {}) // closed before
   }
 
   /** Whether it runs here. */

@@ -7,6 +7,7 @@ import { findServer, type Kind } from '../../support/servers/find.ts'
 import { faultsOn } from './faults.ts'
 import { interopOn } from './interop.ts'
 import { processesOn } from './processes.ts'
+import { schedulesOn } from './schedules.ts'
 import { newSpace, storeAt, type Store } from './store.ts'
 
 /** `cut`: ends all connections to a server but its own. */
@@ -21,7 +22,7 @@ export async function testOn (kind: Kind, cut: (url: string) => Promise<void>): 
   await contractOn(store)
   // These mostly wait: for locks to end, for servers that are away.
   t.jobs = 3
-  await Promise.all([interopOn(store), processesOn(store), faultsOn(kind, cut)])
+  await Promise.all([interopOn(store), processesOn(store), schedulesOn(store), faultsOn(kind, cut)])
 }
 
 function contractOn (store: Store): Promise<unknown> {

@@ -1,12 +1,12 @@
 /** What a backend that keeps schedules promises. Times are multiples of `EVERY`, so that real time is waited for briefly. */
 import type { ScheduleStore } from '../../../lib/backend.ts'
-import type { Firing, KeptSchedule, Schedule } from '../../../lib/schedule.ts'
+import type { Firing, KeptSchedule, Schedule, ScheduleRule } from '../../../lib/schedule.ts'
 import type { Bench, Promises } from '../contract.ts'
 
 const EVERY = 400
 
 /** The first multiple after an instant: what a real rule would answer. */
-export function nextTime ({ rule }: Schedule, after: number): number {
+export function nextTime (rule: ScheduleRule, after: number): number {
   const every = rule.every ?? EVERY
   return (Math.floor(after / every) + 1) * every
 }
@@ -19,13 +19,13 @@ function make (id: string, more: Partial<Schedule> = {}): Schedule {
 const storeOf = (bench: Bench): ScheduleStore => bench.backend.schedules as ScheduleStore
 
 async function put (bench: Bench, schedule: Schedule): Promise<void> {
-  await storeOf(bench).put(schedule, nextTime(schedule, bench.now()))
+  await storeOf(bench).put(schedule, nextTime(schedule.rule, bench.now()))
 }
 
 /** A job each time, and on to the next. */
 const always = (bench: Bench) => (kept: KeptSchedule): Firing => ({
   job: bench.job({ name: kept.name, queue: kept.queue, payload: kept.payload }),
-  next: nextTime(kept, Math.max(bench.now(), kept.next)),
+  next: nextTime(kept.rule, Math.max(bench.now(), kept.next)),
   skipped: undefined
 })
 
@@ -46,7 +46,7 @@ export function scheduleContract (promise: Promises): void {
   }, NEEDS)
 
   promise('when its time has come a schedule is asked about, and its job is added', async (t, bench) => {
-    bench.onFire = always(bench)
+    bench.onFire = (kept) => bench.asked.length === 1 ? always(bench)(kept) : undefined
     bench.backend.want('default', 1)
     await put(bench, make('often'))
     const [{ next: first } = { next: NaN }] = await storeOf(bench).list()
@@ -56,23 +56,22 @@ export function scheduleContract (promise: Promises): void {
     t.strictSame(payload, { from: 'often' })
     t.match(bench.asked[0], { kept: { id: 'often', next: first, count: 0 }, alive: false })
     await bench.until(async () => (await storeOf(bench).list())[0]?.lastJobId === job.id, 'the job of the schedule')
-    t.match(await storeOf(bench).list(), [{ count: 1, lastAt: Number }])
+    const [kept] = await storeOf(bench).list()
+    t.ok(kept !== undefined && kept.count >= 1 && (kept.lastAt ?? 0) >= first, JSON.stringify(kept))
   }, NEEDS)
 
   promise('a schedule is asked about at each of its times, once, and told whether its last job has ended', async (t, bench) => {
     bench.onFire = always(bench)
     bench.backend.want('default', 2)
     await put(bench, make('often'))
+    await bench.pass(2 * EVERY)
+    await bench.until(() => bench.asked.length >= 2, 'two times')
+    t.strictSame(bench.asked.slice(0, 2).map(({ alive }) => alive), [false, true])
+    bench.onDeliver = (attempt) => { void bench.backend.settle(attempt, { kind: 'completed' }) }
+    for (const attempt of bench.delivered) bench.onDeliver(attempt)
     await bench.pass(EVERY)
-    const first = await bench.take()
-    await bench.pass(EVERY)
-    const second = await bench.take()
-    await bench.settle(first, { kind: 'completed' })
-    await bench.settle(second, { kind: 'completed' })
-    await bench.pass(EVERY)
-    await bench.take()
+    await bench.until(() => bench.asked.slice(2).some(({ alive }) => !alive), 'a time after the end of the last job')
     const times = bench.asked.map(({ kept: { next } }) => next)
-    t.strictSame(bench.asked.slice(0, 3).map(({ alive }) => alive), [false, true, false])
     t.equal(new Set(times).size, times.length)
   }, NEEDS)
 
@@ -93,8 +92,9 @@ export function scheduleContract (promise: Promises): void {
     await put(bench, make('held back'))
     await bench.pass(EVERY + 1_000)
     await bench.take()
-    const [first, second] = bench.asked
-    t.equal(first?.kept.next, second?.kept.next)
+    const times = (): Array<number | undefined> => bench.asked.map(({ kept }) => kept.next)
+    await bench.until(() => times().lastIndexOf(times()[0]) > 0, 'the time that was held back')
+    t.ok(bench.asked.length >= 2)
   }, NEEDS)
 
   promise('a schedule without a next time is over', async (t, bench) => {
@@ -111,6 +111,7 @@ export function scheduleContract (promise: Promises): void {
   promise('put again, a schedule keeps its count and its time while its timing is the same', async (t, bench) => {
     const store = storeOf(bench)
     bench.onFire = always(bench)
+    bench.backend.want('default', 1)
     await put(bench, make('often'))
     await bench.pass(EVERY)
     await bench.until(() => bench.asked.length > 0, 'the first time')
@@ -121,13 +122,14 @@ export function scheduleContract (promise: Promises): void {
     t.ok((kept?.count ?? 0) >= 1 && (kept?.next ?? 0) < bench.now() + 2 * EVERY)
     const rare = make('often', { rule: { ...make('often').rule, every: 3_600_000 } })
     await put(bench, rare)
-    t.match(await store.list(), [{ next: nextTime(rare, bench.now()), count: 0, rule: { every: 3_600_000 } }])
+    t.match(await store.list(), [{ next: nextTime(rare.rule, bench.now()), count: 0, rule: { every: 3_600_000 } }])
     await store.put(make('often', { rule: { ...rare.rule, limit: 1 } }), undefined)
     t.strictSame(await store.list(), [])
   }, NEEDS)
 
   promise('removed, a schedule fires no more', async (t, bench) => {
     bench.onFire = always(bench)
+    bench.backend.want('default', 1)
     await put(bench, make('often'))
     t.equal(await storeOf(bench).remove('often'), true)
     await bench.pass(2 * EVERY)

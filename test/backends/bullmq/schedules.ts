@@ -1,0 +1,51 @@
+/** Schedules that processes share. */
+import { test } from 'tap'
+import type { Schedule } from '../../../lib/schedule.ts'
+import { TestClock } from '../../support/clock.ts'
+import { Bench } from '../../support/contract.ts'
+import { newSpace, type Store } from './store.ts'
+
+const EVERY = 300
+const rule = { pattern: null, every: EVERY, tz: 'UTC', overlap: 'allow', missed: 'once', startDate: null, endDate: null, limit: null } as const
+const often: Schedule = { id: 'often', name: 'task', queue: 'default', payload: 1, bytes: 1, rule }
+
+async function processesOn (t: { teardown (run: () => unknown): unknown }, store: Store, count: number): Promise<Bench[]> {
+  const options = store.options(newSpace())
+  return Promise.all(Array.from({ length: count }, async () => {
+    const bench = new Bench(store.create(options), new TestClock(), 100)
+    bench.onFire = (kept) => ({ job: bench.job({ name: kept.name, payload: kept.payload }), next: kept.next + EVERY, skipped: undefined })
+    await bench.start()
+    t.teardown(() => bench.backend.close())
+    return bench
+  }))
+}
+
+export function schedulesOn (store: Store): Promise<unknown> {
+  return test(`schedules that processes share on ${store.kind.name}`, async (t) => {
+    t.test('each time is asked about in one process, also in one that heard of the schedule from another', async (t) => {
+      const [first, second] = await processesOn(t, store, 2) as [Bench, Bench]
+      for (const { backend } of [first, second]) backend.want('default', 100)
+      await first.backend.schedules?.put(often, Date.now() + EVERY)
+      await first.backend.schedules?.put(often, Date.now() + EVERY)
+      const asked = (): number[] => [first, second].flatMap((bench) => bench.asked.map(({ kept }) => kept.next))
+      await first.until(() => asked().length >= 6, 'six times')
+      t.equal(new Set(asked()).size, asked().length)
+      await first.backend.schedules?.remove('often')
+      await first.until(() => first.delivered.length + second.delivered.length >= asked().length, 'all jobs')
+      await first.rest()
+      t.equal(first.delivered.length + second.delivered.length, asked().length)
+    })
+
+    t.test('a time that had come is kept when the schedule is changed before anybody works', async (t) => {
+      const [early, late] = await processesOn(t, store, 2) as [Bench, Bench]
+      await early.backend.schedules?.put(often, Date.now() + EVERY)
+      const [{ next } = { next: NaN }] = await early.backend.schedules?.list() ?? []
+      await early.pass(EVERY)
+      await early.backend.schedules?.put({ ...often, payload: 2 }, Date.now() + EVERY)
+      late.backend.want('default', 1)
+      const { payload } = await late.take()
+      t.equal(payload, 2)
+      await late.until(() => late.asked.some(({ kept }) => kept.next === next), 'the time that had come')
+    })
+  })
+}
