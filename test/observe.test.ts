@@ -1,9 +1,11 @@
+import { channel, subscribe, unsubscribe } from 'node:diagnostics_channel'
 import Fastify, { type FastifyBaseLogger, type FastifyServerOptions } from 'fastify'
 import pino from 'pino'
 import t from 'tap'
 import { backgroundTasks, memory, type JobHandle } from '../lib/index.ts'
 import { TestClock } from './support/clock.ts'
-import { closeInTime, deferred, setup, type Harness, type HarnessOptions, type Line } from './support/harness.ts'
+import { DurableBackend } from './support/durable.ts'
+import { closeInTime, deferred, setup, until, type Harness, type HarnessOptions, type Line } from './support/harness.ts'
 import { watchLeaks } from './support/leaks.ts'
 
 watchLeaks(t)
@@ -155,6 +157,154 @@ t.test('the life of a job', async (t) => {
     await harness.app.inject('/')
     await harness.background.onIdle()
     t.match(harness.said('from the job'), [{ reqId: 'req-1', task: 'inline', attempt: 1 }])
+  })
+})
+
+t.test('floods', async (t) => {
+  t.test('what fails for one cause again and again is one line a second, with a count and the first ids', async (t) => {
+    const { background, clock, said } = await ready(t, { concurrency: 100 })
+    const ids: string[] = []
+    const add = async (code: string): Promise<void> => {
+      ids.push((await background.add(function calls () { throw Object.assign(new Error(`no answer to ${ids.length}`), { code }) })).id)
+    }
+    for (let n = 0; n < 50; n++) await add('ECONNREFUSED')
+    await add('E_OTHER')
+    await clock.settle()
+    t.strictSame(said('job failed').map(({ jobId, count }) => [jobId, count]), [[ids[0], undefined], [ids[50], undefined]])
+    await clock.advance(1_000)
+    t.equal(said('job failed').length, 3)
+    t.match(said('job failed')[2], { level: 50, task: 'calls', jobId: ids[49], count: 49, jobIds: ids.slice(1, 21), err: { code: 'ECONNREFUSED' } })
+    await clock.advance(5_000)
+    t.equal(said('job failed').length, 3)
+    await add('ECONNREFUSED')
+    await clock.settle()
+    t.match(said('job failed')[3], { jobId: ids[51], count: undefined })
+  })
+
+  t.test('a store that fails is one line a second too', async (t) => {
+    const backend = new DurableBackend()
+    const { app, said } = await setup(t, { backend })
+    app.background.define('task', async () => {})
+    await app.ready()
+    await app.background.addBulk(Array.from({ length: 10 }, () => ({ name: 'task' })))
+    backend.failure = Object.assign(new Error('disk full'), { code: 'ENOSPC' })
+    await until(() => said('job completed').length === 10)
+    t.match(said('the backend failed to store the end of an attempt'), [{ err: { code: 'ENOSPC' } }])
+    await app.close()
+    t.equal(said('the backend failed to store the end of an attempt').reduce((sum, { count = 1 }) => sum + (count as number), 0), 10)
+  })
+
+  t.test('a job that floods the log is cut short, its children too, and the rest is counted', async (t) => {
+    const { background, clock, lines } = await ready(t)
+    const end = deferred()
+    const job = await background.add(async ({ log }) => {
+      const child = log.child({ part: 'child' })
+      for (let n = 0; n < 3_000; n++) child.info('flood')
+      log.error({ n: 1 }, 'one more')
+      await end.promise
+      log.info('after a while')
+    })
+    await clock.advance(1_000)
+    t.equal(lines.filter(({ msg }) => msg === 'flood').length, 1_000)
+    t.match(lines.find(({ msg }) => msg === 'flood'), { jobId: job.id, part: 'child' })
+    end.resolve()
+    await clock.settle()
+    t.equal(lines.filter(({ msg }) => msg === 'after a while').length, 1)
+    t.strictSame(lines.filter(({ msg }) => /left out/.test(msg)).map(({ jobId, level, count }) => [jobId, level, count]), [[job.id, 40, 2_001]])
+  })
+
+  t.test('what a job left unsaid is counted at its end', async (t) => {
+    const { background, clock, lines } = await ready(t)
+    await background.add(({ log }) => { for (let n = 0; n < 1_500; n++) log.info('flood') })
+    await clock.settle()
+    t.match(lines.filter(({ msg }) => /left out/.test(msg)), [{ count: 500 }])
+  })
+
+  t.test('the logger of a job is the application\'s in all else', async (t) => {
+    const { background, clock, lines } = await ready(t)
+    let bindings: unknown
+    await background.add(({ log }) => {
+      bindings = (log as unknown as { bindings (): object }).bindings()
+      log.level = 'error'
+      log.info('not heard')
+      log.error('heard')
+      log.silent('not heard')
+    })
+    await clock.settle()
+    t.match(bindings, { task: 'inline', attempt: 1 })
+    t.strictSame(lines.filter(({ msg }) => / ?heard/.test(msg)).map(({ msg }) => msg), ['heard'])
+  })
+
+  t.test('a frozen logger serves too', async (t) => {
+    const { app, background, clock } = await setup(t)
+    await app.ready()
+    const said: unknown[] = []
+    const frozen = Object.freeze({ ...Object.fromEntries(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'].map((level) => [level, (...values: unknown[]) => { said.push(values) }])), level: 'info', child: () => frozen }) as unknown as FastifyBaseLogger
+    app.log.child = () => frozen as never
+    await background.add(({ log }) => { log.info('heard') })
+    await clock.settle()
+    t.strictSame(said, [['heard']])
+  })
+})
+
+t.test('events', async (t) => {
+  const NAMES = ['added', 'started', 'ended', 'dead', 'cancelled', 'replayed', 'refused', 'unstored', 'evicted', 'held', 'blocked', 'leaked', 'returned', 'floating', 'store'] as const
+
+  /** Told until the test ends. */
+  function hear (t: TestLike): Array<{ name: string, event: Record<string, unknown> }> {
+    const told: Array<{ name: string, event: Record<string, unknown> }> = []
+    for (const name of NAMES) {
+      const listen = (event: unknown): void => { told.push({ name, event: event as Record<string, unknown> }) }
+      subscribe(`fastify-background-tasks:${name}`, listen)
+      t.teardown(() => unsubscribe(`fastify-background-tasks:${name}`, listen))
+    }
+    return told
+  }
+
+  t.test('tell the whole life of a job, with what was thrown and without its payload', async (t) => {
+    const told = hear(t)
+    const { app, background, clock } = await ready(t)
+    const job = await background.add('bad', { secret: 'hunter2' })
+    await clock.advance(1_000)
+    await background.deadLetters.retry(job.id)
+    await clock.settle()
+    await background.cancel(job.id)
+    t.strictSame(told.map(({ name, event: { outcome, attempt } }) => [name, attempt, outcome]), [
+      ['added', undefined, undefined], ['started', 1, undefined], ['ended', 1, 'retry'], ['started', 2, undefined], ['ended', 2, 'dead'], ['dead', 2, undefined],
+      ['replayed', undefined, undefined], ['started', 1, undefined], ['ended', 1, 'retry'], ['cancelled', undefined, undefined]
+    ])
+    for (const { event } of told) t.match(event, { app, jobId: job.id, task: 'bad', queue: 'default' })
+    t.match(told[5]?.event, { failure: 'exhausted', error: TypeError })
+    t.match(told[2]?.event, { waitMs: 0, durationMs: 0, retryInMs: 1_000, error: TypeError })
+    t.notMatch(JSON.stringify(told.map(({ event: { app: _, ...rest } }) => rest)), /hunter2/)
+  })
+
+  t.test('tell what goes wrong around jobs', async (t) => {
+    const told = hear(t)
+    const { background, clock } = await ready(t, { maxQueueSize: 2, abortGrace: 10, retention: { failed: { count: 0 } } })
+    const end = deferred()
+    await background.add(function deaf () { return end.promise }, { timeout: 100 })
+    await background.add('task', null, { ttl: 50, delay: 60 })
+    await clock.advance(200)
+    end.resolve()
+    await clock.settle()
+    await background.pause()
+    for (let n = 0; n < 3; n++) await background.add('task').catch(nothing)
+    t.strictSame(told.map(({ name }) => name).filter((name) => !['added', 'started', 'ended'].includes(name)).sort(), ['dead', 'dead', 'evicted', 'evicted', 'leaked', 'refused'])
+    t.match(told.find(({ name, event: { failure } }) => name === 'dead' && failure === 'expired')?.event, { attempt: 0, error: { code: 'FST_BG_EXPIRED' } })
+    t.match(told.find(({ name }) => name === 'refused')?.event, { queue: 'default', task: 'task', jobs: 1 })
+  })
+
+  t.test('are not even made while nobody listens', async (t) => {
+    const { background, clock } = await ready(t, { maxQueueSize: 1 })
+    let made = 0
+    for (const name of NAMES) Object.assign(channel(`fastify-background-tasks:${name}`), { publish: () => { made++ } })
+    t.teardown(() => { for (const name of NAMES) delete (channel(`fastify-background-tasks:${name}`) as { publish?: unknown }).publish })
+    await background.add('bad')
+    await clock.advance(1_000)
+    await background.pause()
+    for (let n = 0; n < 2; n++) await background.add('task').catch(nothing)
+    t.equal(made, 0)
   })
 })
 

@@ -1,15 +1,19 @@
 /** The context of an attempt. Nothing in it is made before it is asked for. */
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import { came } from '../check.ts'
+import type { Clock } from '../clock.ts'
 import { errors, type JobAbortedError } from '../errors.ts'
 import { iso, type Attempt, type JobContext, type JobFacts } from '../job.ts'
 import { copyAsJson, type Copied, type Json } from '../json.ts'
+import { limitLog, type JobLog } from './job-log.ts'
+import { ProgressFlow } from './progress.ts'
 
 /** What the running attempt lends to its context. */
 export interface Stage {
   readonly attempt: Attempt
   readonly app: FastifyInstance
   readonly maxBytes: number
+  readonly clock: Clock
   readonly reason: JobAbortedError | undefined
   note (value: Json): void
   give (): Promise<void>
@@ -17,9 +21,15 @@ export interface Stage {
 
 /** Passes the stage's abort on to the signal, if anybody took it. No method: a body could put another in its place. */
 export let abortSignalOf: (context: AttemptContext) => void
+/** The body has ended: what it had told of itself and was held back goes out. */
+export let flushContext: (context: AttemptContext) => void
 
 export class AttemptContext implements JobContext {
   static {
+    flushContext = (context) => {
+      context.#progress?.end()
+      context.#log?.end()
+    }
     abortSignalOf = (context) => {
       const { reason } = context.#stage
       if (reason === undefined) return
@@ -32,7 +42,8 @@ export class AttemptContext implements JobContext {
   readonly #stage: Stage
   #controller: AbortController | undefined
   #job: JobFacts | undefined
-  #log: FastifyBaseLogger | undefined
+  #log: JobLog | undefined
+  #progress: ProgressFlow | undefined
 
   constructor (stage: Stage) {
     this.#stage = stage
@@ -44,7 +55,8 @@ export class AttemptContext implements JobContext {
 
   get log (): FastifyBaseLogger {
     const { attempt: { job, number } } = this.#stage
-    return (this.#log ??= this.app.log.child({ jobId: job.id, task: job.name, attempt: number, reqId: job.requestId ?? undefined }))
+    this.#log ??= limitLog(this.app.log.child({ jobId: job.id, task: job.name, attempt: number, reqId: job.requestId ?? undefined }), this.#stage.clock)
+    return this.#log.log
   }
 
   get signal (): AbortSignal {
@@ -57,7 +69,8 @@ export class AttemptContext implements JobContext {
 
   get progress (): (value: unknown) => void {
     const stage = this.#stage
-    return (value) => { stage.note(takeProgress(value, stage.maxBytes)) }
+    const flow = (this.#progress ??= new ProgressFlow(stage.clock, (value) => { stage.note(value) }))
+    return (value) => { flow.note(takeProgress(value, stage.maxBytes)) }
   }
 
   get yieldNow (): () => Promise<void> {

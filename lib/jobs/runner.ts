@@ -13,7 +13,7 @@ import type { Attempt, JobContext, Local, NewJob, Outcome } from '../job.ts'
 import type { Json } from '../json.ts'
 import type { Observer } from '../observe.ts'
 import type { AttemptScope } from '../propagator.ts'
-import { abortSignalOf, AttemptContext, factsOf, type Stage } from './context.ts'
+import { abortSignalOf, AttemptContext, factsOf, flushContext, type Stage } from './context.ts'
 import { asWorkOf } from './floating.ts'
 import { keepResult } from './result.ts'
 import { afterThrow, afterTimeout, timeoutError, type Judged } from './retry.ts'
@@ -80,6 +80,7 @@ export class Running implements Deadline, Stage {
     this.context = new AttemptContext(this)
   }
 
+  get clock (): Clock { return this.#runner.settings.clock }
   get maxBytes (): number { return this.#runner.settings.maxResultBytes }
 
   /** The `reason` of the signal. */
@@ -151,6 +152,7 @@ export class Runner {
   /** The body has settled. */
   finish (running: Running, threw: boolean, value: unknown): void {
     if (running.at === -1) return // it never began
+    flushContext(running.context)
     this.#deadlines.delete(running)
     this.#bury(running)
     if (running.leaked) this.#leaked--

@@ -1,7 +1,8 @@
 /** One attempt: its context, its signal, its timeout, its end. */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import t, { test, type Test } from 'tap'
-import type { JobAbortedError, JobContext, JobHandle, JobOptions, JobRecord } from '../../lib/index.ts'
+import { memory, type JobAbortedError, type JobContext, type JobHandle, type JobOptions, type JobRecord } from '../../lib/index.ts'
+import { TestClock } from '../support/clock.ts'
 import { deferred, record, setup, until, LEVELS, type Deferred, type Harness, type HarnessOptions } from '../support/harness.ts'
 import { watchLeaks } from '../support/leaks.ts'
 
@@ -508,6 +509,33 @@ test('progress after the end is ignored', async (t) => {
   t.match(await read(job), { state: 'failed', progress: null })
   await app.background.deadLetters.remove(job.id)
   t.doesNotThrow(() => { tell('after it was forgotten') })
+})
+
+test('a flood of progress is thinned out for the store, and the last value arrives', async (t) => {
+  const clock = new TestClock()
+  const backend = memory({ clock })
+  const notes: unknown[] = []
+  const note = backend.note.bind(backend)
+  backend.note = (attempt, told) => {
+    notes.push(told)
+    return note(attempt, told)
+  }
+  const { app } = await setup(t, { backend })
+  await app.ready()
+  const { promise, resolve } = deferred()
+  const job = await app.background.add(async ({ progress }) => {
+    for (let n = 1; n <= 10_000; n++) progress(n)
+    await promise
+    for (let n = 1; n <= 10_000; n++) progress(-n)
+  })
+  await clock.settle()
+  t.equal(notes.length, 10)
+  await clock.advance(100)
+  t.strictSame([notes.length, (await app.background.get(job.id))?.progress], [11, 10_000])
+  resolve()
+  await clock.settle()
+  t.strictSame((await app.background.get(job.id))?.progress, -10_000)
+  t.ok(notes.length <= 22, `${notes.length} notes`)
 })
 
 test('progress that has no JSON form or is too large is an error of the body', async (t) => {
