@@ -47,8 +47,8 @@ export type Incident =
   | { readonly kind: 'evicted', readonly job: NewJob }
   /** Its processes died too often while they ran it. */
   | { readonly kind: 'stalled', readonly job: NewJob }
-  /** Attempts of a process that died; their jobs start again, or are `stalled`. */
-  | { readonly kind: 'recovered', readonly count: number }
+  /** This attempt's process died; the job starts again, or is `stalled`. */
+  | { readonly kind: 'recovered', readonly job: NewJob, readonly attempt: number }
   /** A time of a schedule passed without a job. */
   | { readonly kind: 'skipped', readonly schedule: Schedule, readonly why: 'overlap' | 'missed' }
   /** The store is away: told once, and once when it is back. */

@@ -252,9 +252,11 @@ export class Observer {
     })
   }
 
-  /** Attempts of a process that died before it could say how they ended. */
-  recovered (count: number): void {
-    this.#log.warn({ count }, 'attempts of a process that died: their jobs start again, or are dead letters')
+  /** The process of this attempt died before it could say how it ended. */
+  recovered (job: Job, attempt: number): void {
+    this.#often.say(`recovered ${job.name}`, 1, (count, jobIds) => {
+      this.#log.warn({ ...jobFields(job), attempt, ...(count > 1 && { count, jobIds }) }, 'attempt of a process that died: the job starts again, or is a dead letter')
+    }, job.id)
   }
 
   storeLost (error: ErrorFacts): void {

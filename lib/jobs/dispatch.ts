@@ -91,7 +91,7 @@ export class Dispatch implements Sink, Watcher, Work<Running> {
   report (incident: Incident): void {
     switch (incident.kind) {
       case 'evicted': return this.#observer.evicted(incident.job)
-      case 'recovered': return this.#observer.recovered(incident.count)
+      case 'recovered': return this.#observer.recovered(incident.job, incident.attempt)
       case 'skipped': return this.#observer.skipped(incident.schedule, incident.why)
       case 'lost': return this.#observer.storeLost(incident.error)
       case 'back': return this.#observer.storeBack(incident.awayMs)

@@ -201,7 +201,7 @@ export class Engine {
   }
 
   #committed (tx: Transaction): void {
-    const { freed, begun, staged, claimed, passed, swept, cutOff, buried } = rideOf(tx)
+    const { freed, begun, staged, claimed, passed, swept, buried } = rideOf(tx)
     this.#unsure = false
     if (buried) this.#comeBack(tx.self)
     this.#due = passed === true ? tx.due : Math.min(this.#due, tx.due)
@@ -226,7 +226,6 @@ export class Engine {
     for (const incident of tx.incidents) this.#sink.report(incident)
     for (const attempts of begun.values()) this.#sink.deliver(attempts)
     for (const { attempts } of claimed) if (attempts.length > 0) this.#sink.deliver(attempts)
-    if (cutOff > 0) this.#sink.report({ kind: 'recovered', count: cutOff })
     if (!this.#closed) this.#goOn()
   }
 
@@ -274,7 +273,7 @@ export class Engine {
       this.#processes.beat(tx)
       forgetIds(tx)
       for (const { name, settings: { groups } } of this.#queues.values()) if (groups !== undefined) tidyStarts(tx, name, groups, false)
-      rideOf(tx).cutOff = this.#processes.buryTheDead(tx, this.#clock.monotonic())
+      this.#processes.buryTheDead(tx, this.#clock.monotonic())
     })
   }
 

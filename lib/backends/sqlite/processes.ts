@@ -43,17 +43,15 @@ export class Processes {
   }
 
   /** Takes over from those that are gone. `at`: monotonic ms. */
-  buryTheDead (tx: Transaction, at: number): number {
-    let cutOff = 0
+  buryTheDead (tx: Transaction, at: number): void {
     for (const other of tx.db.all<Owner>(OTHERS, tx.self)) {
       const seen = this.#seen.get(other.id)
       if (seen === undefined || seen.beat !== other.beat) this.#seen.set(other.id, { beat: other.beat, at })
       const silent = seen?.beat === other.beat ? at - seen.at : 0
       if (silent < LEASE && !isGone(other, this.#self)) continue
-      cutOff += takeOver(tx, other.id)
+      takeOver(tx, other.id)
       this.#seen.delete(other.id)
     }
-    return cutOff
   }
 
   /** Whether another connection has written since the last call. */

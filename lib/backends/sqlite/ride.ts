@@ -18,8 +18,6 @@ export interface Ride {
   /** All that was due is done. */
   passed?: true
   swept?: { next: number, more: boolean }
-  /** Attempts of processes that are gone. */
-  cutOff: number
   /** Others took this process for dead. */
   buried: boolean
 }
@@ -28,6 +26,6 @@ const rides = new WeakMap<Transaction, Ride>()
 
 export function rideOf (tx: Transaction): Ride {
   let ride = rides.get(tx)
-  if (ride === undefined) rides.set(tx, ride = { freed: new Map(), begun: new Map(), staged: [], claimed: [], due: false, cutOff: 0, buried: false })
+  if (ride === undefined) rides.set(tx, ride = { freed: new Map(), begun: new Map(), staged: [], claimed: [], due: false, buried: false })
   return ride
 }

@@ -82,19 +82,17 @@ export function sweep (tx: Transaction, retention: Retention): { next: number, m
   return { next, more }
 }
 
-/** A process is gone: its jobs are free, and so is what it had staged. Answers how many attempts it had under way. */
-export function takeOver (tx: Transaction, owner: number): number {
-  if (tx.db.run(LEAVE, owner) === 0) return 0
-  let cutOff = 0
+/** A process is gone: its jobs are free, and so is what it had staged. */
+export function takeOver (tx: Transaction, owner: number): void {
+  if (tx.db.run(LEAVE, owner) === 0) return
   for (const row of tx.db.all<Row>(OWNED, owner)) {
     if (row.state === 'pending') handOn(tx, row, 0, null)
     else {
-      cutOff++
+      tx.incidents.push({ kind: 'recovered', job: tx.jobOf(row), attempt: row.attempts_made })
       interrupt(tx, row)
     }
   }
   freeStartsOf(tx, owner)
-  return cutOff
 }
 
 /** The process goes in good order: what it had begun is not charged. */
