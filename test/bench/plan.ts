@@ -56,6 +56,7 @@ const ALL: Contender[] = ['microtask limit', 'fastq callback', 'fastq promise', 
 const WITH_PRIORITIES: Contender[] = ['p-queue bare', 'p-queue same', 'ours inline', 'ours named']
 const IN_TURNS: Contender[] = ['only the clock', 'fastq callback', 'p-queue same', 'ours inline', 'ours named', 'ours, foreground off', 'ours, no turns']
 const OF_PROMISES: Contender[] = ['microtask limit', 'fastq promise', 'p-queue same', 'ours named']
+const SEEN: Contender[] = ['ours named', 'ours, events heard', 'ours, logged', 'ours, metrics', 'ours, traced']
 const ROUTES: Route[] = ['bare', 'setImmediate', 'unused', 'inline', 'named']
 /** Mixed priorities cost p-queue the square of the backlog. */
 const LONGEST_FOR_P_QUEUE = 100_000
@@ -75,7 +76,7 @@ export function createPlan (form: Form, redisMissing: string | undefined): Group
     overload(form), overloadHttp(form),
     ...storeGroups(form, engine, redisMissing),
     ...larger.map((size) => mixed(form, size)),
-    ...(form === 'quick' ? [] : [asyncContext(form, smallest)])
+    ...(form === 'quick' ? [] : [asyncContext(form, smallest), seen(form, smallest)])
   ]
 }
 
@@ -107,6 +108,16 @@ function asyncContext (form: Form, backlog: number): Group {
     title: `FIFO, ${count(backlog)} added at once, in a process that uses an AsyncLocalStorage`,
     ...ofJobs(form, backlog),
     entries: OF_PROMISES.map((contender) => cost(form, contender, { contender, backlog, asyncContext: true }))
+  }
+}
+
+function seen (form: Form, backlog: number): Group {
+  return {
+    id: 'seen',
+    title: `What it costs to be seen: FIFO, ${count(backlog)} added at once`,
+    ...ofJobs(form, backlog),
+    base: 'ours named',
+    entries: SEEN.map((contender) => cost(form, contender, { contender, backlog }))
   }
 }
 

@@ -25,6 +25,10 @@ const contenders = {
   'ours named': () => import('./ours-named.ts'),
   'ours, foreground off': () => import('./ours-foreground-off.ts'),
   'ours, no turns': () => import('./ours-no-turns.ts'),
+  'ours, events heard': async () => ({ create: (await import('./ours-seen.ts')).heard }),
+  'ours, logged': async () => ({ create: (await import('./ours-seen.ts')).logged }),
+  'ours, metrics': async () => ({ create: (await import('./ours-seen.ts')).measured }),
+  'ours, traced': async () => ({ create: (await import('./ours-seen.ts')).traced }),
   'only the clock': () => import('./only-the-clock.ts')
 } satisfies Record<string, () => Promise<{ create (done: Done): Subject | Promise<Subject> }>>
 

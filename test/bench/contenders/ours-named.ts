@@ -1,3 +1,4 @@
+import type { FastifyInstance, FastifyServerOptions } from 'fastify'
 import type { BackgroundTasksOptions, JobHandle, Task } from '../../../lib/index.ts'
 import { createApp } from './app.ts'
 import type { Done, Subject } from './index.ts'
@@ -5,12 +6,19 @@ import type { Done, Subject } from './index.ts'
 /** Jobs looked up after each fill. */
 const SAMPLE = 20
 
+export interface More {
+  /** What else the application is made of. */
+  readonly define?: (app: FastifyInstance) => void
+  readonly server?: FastifyServerOptions
+}
+
 /** The whole service: record, id, states, stamps, a timeout, retries armed, the handle kept, a status looked up. */
-export async function create (done: Done, options?: BackgroundTasksOptions): Promise<Subject> {
+export async function create (done: Done, options?: BackgroundTasksOptions, { define, server }: More = {}): Promise<Subject> {
   let light!: Task<{ i: number }>
   const { background } = await createApp(options, (app) => {
     light = app.background.define('light', { attempts: 5 }, async ({ i }: { i: number }) => { done(i) })
-  })
+    define?.(app)
+  }, server)
   let kept: Array<Promise<JobHandle>> = []
   return {
     fill (n, mixed) {
