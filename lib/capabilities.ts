@@ -33,9 +33,8 @@ export function assertSupported (backend: Able, capability: keyof Capabilities, 
  */
 export function assertPolicySupported (backend: Able, policy: Policy, usual: Policy = policy): void {
   // A job that is kept elsewhere gets its task's functions when it runs: it has none of its own.
-  for (const key of ['retryIf', 'backoff'] as const) {
-    if (typeof policy[key] === 'function' && policy[key] !== usual[key]) assertSupported(backend, 'inline', `a function as ${key} of one job`)
-  }
+  if (typeof policy.retryIf === 'function' && policy.retryIf !== usual.retryIf) assertSupported(backend, 'inline', 'a function as retryIf of one job')
+  if (typeof policy.backoff === 'function' && policy.backoff !== usual.backoff) assertSupported(backend, 'inline', 'a function as backoff of one job')
   if (policy.delay > 0) assertSupported(backend, 'delay', 'delay')
   if (!Number.isNaN(policy.runAt)) assertSupported(backend, 'delay', 'runAt')
   if (policy.ttl > 0) assertSupported(backend, 'ttl', 'ttl')

@@ -109,11 +109,20 @@ function identified (more: check.Checks): check.Check {
 export function resolvePolicy (where: string, base: Policy, options: JobOptions | undefined): Policy {
   if (options === undefined) return base
   const given = check.options<JobOptions>(where, JOB_CHECKS, options)
-  switch (Object.keys(given).join()) {
+  switch (onlyKeyOf(given)) {
     case 'priority': return remembered(base, given.priority as number, 'priority')
     case 'group': return remembered(base, given.group?.id as string, 'group')
     default: return layPolicy(where, base, given)
   }
+}
+
+function onlyKeyOf (given: object): string | undefined {
+  let only: string | undefined
+  for (const key in given) {
+    if (only !== undefined) return undefined
+    only = key
+  }
+  return only
 }
 
 /** The most frequent of all options per call. Their policies are made once: a policy is as large as a job. */
