@@ -155,7 +155,7 @@ export const mutants: Mutant[] = [
   },
   {
     title: 'the waiting room takes one more',
-    edits: [['jobs/add.ts', 'load.jobs + jobs > maxQueueSize', 'load.jobs + jobs > maxQueueSize + 1']],
+    edits: [['jobs/add.ts', 'here.jobs + jobs > maxQueueSize', 'here.jobs + jobs > maxQueueSize + 1']],
     by: 'model',
     says: /there is no room/
   },
