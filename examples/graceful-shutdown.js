@@ -9,7 +9,7 @@ const app = Fastify()
 // A pool that jobs use: they drain before any onClose hook, wherever it was added.
 app.addHook('onClose', async () => { console.log('database closed') })
 await app.register(backgroundTasks, {
-  drainTimeout: 200,
+  drainTimeout: 1_000,
   abortGrace: 100,
   onUnfinished: (jobs) => { console.log('unfinished:', jobs.map(({ name, payload }) => `${name} ${payload}`)) }
 })
@@ -32,13 +32,13 @@ closeWithGrace({ delay: 10_000 }, async ({ signal }) => {
 })
 
 const base = await app.listen({ port: 0 })
-for (const ms of [50, 60_000]) await (await fetch(`${base}/work/${ms}`, { method: 'POST' })).text()
+for (const ms of [500, 60_000]) await (await fetch(`${base}/work/${ms}`, { method: 'POST' })).text()
 await app.background.add(task, 1, { delay: 60_000 }) // delayed jobs are not waited for
 process.kill(process.pid, 'SIGTERM')
 
 // Prints:
 // stopped by SIGTERM
-// 50 ms: done
+// 500 ms: done
 // 60000 ms: aborted by a shutdown
 // unfinished: [ 'task 60000', 'task 1' ]
 // database closed
