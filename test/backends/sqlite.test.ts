@@ -1,6 +1,6 @@
 /** The SQLite backend: the contract, what it is given, its file. */
 import t, { test } from 'tap'
-import { prepareConnection } from '../../lib/backends/sqlite/driver.ts'
+import { networkOf, prepareConnection } from '../../lib/backends/sqlite/driver.ts'
 import { sqlite, type SqliteDatabase } from '../../lib/backends/sqlite/index.ts'
 import { migrate } from '../../lib/backends/sqlite/schema.ts'
 import type { Backend } from '../../lib/backend.ts'
@@ -120,6 +120,11 @@ test('a file that is no database, or cannot be opened, is refused at ready', her
     const { app } = await setup(t, { backend: sqlite({ path, clock: new TestClock() }) })
     await t.rejects(async () => { await app.ready() }, { code: 'FST_BG_STORE_UNUSABLE', message: new RegExp(path) })
   }
+})
+
+test('a network file system is refused, a local disk is not', async (t) => {
+  t.strictSame([0x6969, 0xff534d42, 0xfe534d42].map(networkOf), ['NFS', 'CIFS', 'SMB'])
+  t.strictSame([0xef53, 0x58465342, 0x9123683e, 0x01021994, 0x794c7630].map(networkOf), Array(5).fill(undefined), 'ext4, XFS, Btrfs, tmpfs, overlayfs')
 })
 
 test('a file of a newer release is refused, and left as it is', here, async (t) => {

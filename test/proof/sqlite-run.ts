@@ -14,7 +14,9 @@ export interface Plan {
   readonly seed: number
   readonly synchronous: 'full' | 'normal'
   /** What is wrong with the services; empty: nothing. */
-  readonly broken: '' | 'acknowledges before it writes'
+  readonly broken: '' | 'acknowledges before it writes' | 'lets stale owners write'
+  /** Every so many rounds, a service is held while others take it for dead, and then let go on. */
+  readonly holdEvery: number
 }
 
 export interface Verdict {
@@ -29,7 +31,7 @@ export interface Verdict {
   readonly faults: string[]
 }
 
-interface Service {
+export interface Service {
   readonly child: ChildProcess
   readonly port: number
 }
@@ -37,8 +39,8 @@ interface Service {
 const CLIENTS = 6
 /** Ms from the first answer to the kill, at most. */
 const LONGEST_LIFE = 120
-/** Every so many rounds, a service is held while others take it for dead, and then let go on. */
-const HOLD_EVERY = 25
+/** Ms that the attempts of a held service take, if they are not held. */
+const LONG = 150
 
 export async function killRounds (plan: Plan): Promise<Verdict> {
   const folder = mkdtempSync(join(tmpdir(), 'kills-'))
@@ -56,15 +58,15 @@ export async function killRounds (plan: Plan): Promise<Verdict> {
       const stop = new AbortController()
       const clients = Promise.all(Array.from({ length: CLIENTS }, (_, n) => keepAsking(services[n % 2] as Service, random, accepted, stop.signal)))
       await pause(random() * LONGEST_LIFE)
-      if (round % HOLD_EVERY === HOLD_EVERY - 1) await holdAndBury(services[1], file)
+      const heir = round % plan.holdEvery === plan.holdEvery - 1 ? await holdAndBury(services[1], file, start, accepted) : undefined
       const victim = services[0]
       victim.child.kill('SIGKILL')
       kills++
       stop.abort()
       await Promise.all([clients, gone(victim.child)])
-      services = [services[1], await start()]
+      services = [services[1], heir ?? await start()]
     }
-    await settled(services[0])
+    await settled(services[0], plan.broken === '' ? 600 : 20)
     for (const { child } of services) child.kill('SIGKILL')
     return judge(file, runs, accepted, kills)
   } finally {
@@ -75,10 +77,11 @@ export async function killRounds (plan: Plan): Promise<Verdict> {
   }
 }
 
-async function launch (open: Set<ChildProcess>, more: Record<string, string>): Promise<Service> {
+/** @param complaints where what it says on stderr goes */
+export async function launch (open: Set<ChildProcess>, more: Record<string, string>, complaints: 'inherit' | 'ignore' = 'inherit'): Promise<Service> {
   const program = fileURLToPath(new URL(`sqlite-child${extname(import.meta.url)}`, import.meta.url))
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(NODE_OPTIONS|NODE_V8_COVERAGE|TAP|_TAPJS)/.test(name)))
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', program], { env: { ...env, ...more }, stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', program], { env: { ...env, ...more }, stdio: ['ignore', 'pipe', complaints] })
   open.add(child)
   child.once('exit', () => { open.delete(child) })
   let said = ''
@@ -93,7 +96,7 @@ async function launch (open: Set<ChildProcess>, more: Record<string, string>): P
   return { child, port }
 }
 
-async function gone (child: ChildProcess): Promise<void> {
+export async function gone (child: ChildProcess): Promise<void> {
   if (child.exitCode === null && child.signalCode === null) await once(child, 'exit')
 }
 
@@ -107,7 +110,7 @@ async function keepAsking (service: Service, random: () => number, accepted: Set
 }
 
 /** The ids of an answer below 300; nothing when there was none. */
-function ask (port: number, path: string, body: object): Promise<{ ids: string[] } | undefined> {
+export function ask (port: number, path: string, body: object): Promise<{ ids: string[] } | undefined> {
   return new Promise((resolve) => {
     const request = http.request({ host: '127.0.0.1', port, path, method: 'POST', agent: false, headers: { 'content-type': 'application/json' } }, (response) => {
       let text = ''
@@ -124,12 +127,17 @@ function ask (port: number, path: string, body: object): Promise<{ ids: string[]
   })
 }
 
-/** The service stands still while the other takes its jobs over; then it goes on, and settles what is no longer its own. */
-async function holdAndBury ({ child }: Service, file: string): Promise<void> {
+/**
+ * The service stands still while another starts and takes over the jobs it has in hand; then it goes on, and settles what
+ * is no longer its own. Answers the other.
+ */
+async function holdAndBury ({ child, port }: Service, file: string, start: () => Promise<Service>, accepted: Set<string>): Promise<Service> {
+  for (let n = 1; n <= 4; n++) {
+    for (const id of (await ask(port, '/added', { n, pause: LONG }))?.ids ?? []) accepted.add(id)
+  }
   const raw = openRaw(file)
   raw.exec('PRAGMA busy_timeout = 50')
   const bury = raw.prepare("UPDATE background_owners SET boot = 'an earlier one' WHERE pid = ?")
-  const buried = raw.prepare("SELECT count(*) AS n FROM background_owners WHERE boot = 'an earlier one'")
   for (let tries = 0; tries < 100; tries++) {
     child.kill('SIGSTOP')
     try {
@@ -141,15 +149,17 @@ async function holdAndBury ({ child }: Service, file: string): Promise<void> {
       await pause(20)
     }
   }
-  for (let tries = 0; tries < 100 && buried.get()?.['n'] !== 0; tries++) await pause(100)
   raw.close()
+  const heir = await start()
+  await pause(2 * LONG) // its attempts at the same jobs have ended
   child.kill('SIGCONT')
   await pause(50)
+  return heir
 }
 
-/** Until nothing is left to do. */
-async function settled (service: Service): Promise<void> {
-  for (let tries = 0; tries < 600; tries++) {
+/** Until nothing is left to do, as far as it says so: broken ones may count wrong. */
+export async function settled (service: Service, looks: number): Promise<void> {
+  for (let tries = 0; tries < looks; tries++) {
     const queues = await health(service.port)
     if (Object.values(queues).every(({ pending, waiting, delayed, active }) => pending + waiting + delayed + active === 0)) return
     await pause(100)
@@ -191,8 +201,12 @@ function judge (file: string, runsFile: string, accepted: ReadonlySet<string>, k
     sums[row.state] = (sums[row.state] ?? 0) + 1
     faults.push(...faultsOf(row, failures.length, runs.get(row.id) ?? []))
   }
-  for (const { what, n } of counts) if (String(what) in sums && sums[String(what)] !== n) faults.push(`${String(what)}: ${String(n)} counted, ${sums[String(what)]} there`)
+  for (const { what, n } of counts) if (isState(String(what)) && (sums[String(what)] ?? 0) !== n) faults.push(`${String(what)}: ${String(n)} counted, ${sums[String(what)] ?? 0} there`)
   return { accepted: accepted.size, completed: sums['completed'] ?? 0, failed: sums['failed'] ?? 0, runs: lines.length, cutOff, kills, faults }
+}
+
+function isState (what: string): boolean {
+  return ['pending', 'waiting', 'delayed', 'active', 'completed', 'failed', 'cancelled'].includes(what)
 }
 
 function faultsOf (row: { id: string, state: string, attempts_made: number, result: string | null }, failures: number, runs: number[]): string[] {
@@ -206,6 +220,6 @@ function faultsOf (row: { id: string, state: string, attempts_made: number, resu
   return faults
 }
 
-function pause (ms: number): Promise<void> {
+export function pause (ms: number): Promise<void> {
   return new Promise((resolve) => { setTimeout(resolve, ms) })
 }

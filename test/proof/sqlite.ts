@@ -7,7 +7,7 @@ if (noSqlite !== false) {
   console.log(noSqlite)
   process.exit(1)
 }
-const verdict = await killRounds({ rounds: Number(rounds), seed: Number(seed), synchronous, broken } as Plan)
+const verdict = await killRounds({ rounds: Number(rounds), seed: Number(seed), synchronous, broken, holdEvery: 25 } as Plan)
 for (const [name, sum] of Object.entries(verdict)) if (typeof sum === 'number') console.log(`${String(sum).padStart(8)}  ${name}`)
 for (const fault of verdict.faults.slice(0, 20)) console.log(fault)
 console.log(`${verdict.faults.length} faults; Node ${process.version}, seed ${seed}, synchronous: ${synchronous}`)

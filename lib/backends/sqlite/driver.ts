@@ -1,4 +1,6 @@
 /** The database engine: Node's own where it has one, or one that the user passes. */
+import { statfsSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { systemClock } from '../../clock.ts'
 import { describe } from '../../describe.ts'
 import { errors } from '../../errors.ts'
@@ -30,6 +32,8 @@ interface NodeSqlite {
   DatabaseSync: new (path: string) => SqliteDatabase
 }
 
+const NETWORKS = new Map([[0x6969, 'NFS'], [0xff534d42, 'CIFS'], [0xfe534d42, 'SMB'], [0x517b, 'SMB'], [0x5346414f, 'AFS'], [0x73757245, 'Coda'], [0xc36400, 'Ceph']])
+
 /** Ms to wait for other processes, while the application boots and may be blocked. */
 const PATIENCE_AT_START = 5_000
 /** Ms between two tries where the engine itself does not wait. */
@@ -45,7 +49,16 @@ export function openFile (path: string): SqliteDatabase {
   if (engine === undefined) {
     throw new errors.StoreUnusable(path, `Node ${process.versions.node} has no node:sqlite; pass a connection made by better-sqlite3 or the like: sqlite({ database }), or use Node 22.13 or later`)
   }
-  return unlessUnusable(path, () => new engine.DatabaseSync(path))
+  return unlessUnusable(path, () => {
+    const network = networkOf(statfsSync(dirname(path)).type)
+    if (network !== undefined) throw new Error(`it is on a network file system (${network}), where processes cannot rely on each other's locks: a file on a local disk is needed`)
+    return new engine.DatabaseSync(path)
+  })
+}
+
+/** By the number that Linux gives to a file system; those of other systems are other numbers, and say nothing. */
+export function networkOf (type: number): string | undefined {
+  return NETWORKS.get(type)
 }
 
 /**
