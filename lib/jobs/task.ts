@@ -31,7 +31,7 @@ export interface TaskOptions<Schema = unknown> extends JobOptions {
   schema?: Schema
   /**
    * JSON schema of what the handler returns, for readers of the OpenAPI document: it describes `result` in the status.
-   * Results are not checked against it. Without it any JSON is kept.
+   * Results are not checked against it. @default none
    */
   resultSchema?: object | undefined
   /** Gives the task a private queue, named after it, with so many attempts alive at once. Not together with `queue`. Without it the task shares its queue. */
