@@ -3,7 +3,7 @@ export { backgroundTasks, backgroundTasks as default } from './plugin.ts'
 export { memory, type MemoryOptions } from './backends/memory/index.ts'
 export {
   errors, JobAbortedError, RetryLaterError, UnrecoverableError,
-  type AbortKind, type RetryLaterOptions
+  type AbortKind, type CodedErrorClass, type RetryLaterOptions
 } from './errors.ts'
 export type { Background } from './background.ts'
 export type {
@@ -39,5 +39,5 @@ export type { ThreadContext, ThreadLog } from './jobs/thread-entry.ts'
 export type { Json } from './json.ts'
 export type { AttemptMade, AttemptScope, JobMade, Propagator } from './propagator.ts'
 export type { Fire, Firing, KeptSchedule, Missed, Overlap, Schedule, ScheduleRule } from './schedule.ts'
-export type { Action, Authorize, BackgroundTasksOptions, Role, HealthOptions, QueueOptions, RetentionOptions } from './options.ts'
+export type { Action, Authorize, BackgroundTasksOptions, GroupsOptions, Role, HealthOptions, QueueOptions, RetentionOptions } from './options.ts'
 export type { RoutesOptions } from './route-options.ts'

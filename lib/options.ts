@@ -40,6 +40,7 @@ export interface QueueOptions {
   backend?: Backend | undefined
 }
 
+/** Limits of each group of a queue. */
 export interface GroupsOptions {
   /** Attempts of one group alive at once, in all processes that share the backend, 1 to 10 000. @default as many as the queue allows */
   concurrency?: number | undefined
