@@ -1,14 +1,18 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
 import { test } from 'tap'
 import ts from 'typescript'
 import { errors } from '../lib/index.ts'
 
 const root = resolve(import.meta.dirname, '..')
 const readme = readFileSync(join(root, 'README.md'), 'utf8')
-const blocks = [...readme.matchAll(/^```(\w+)\n(.*?)^```$/gms)].map(([, language, code], n) => ({ name: `readme-${n}.ts`, language, code: code as string }))
+/** Those of the rooms go on where the first one stops. */
+const readmes = ['README.md', ...readdirSync(join(root, 'lib'), { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('README.md')).map((file) => join('lib', file))]
+  .map((file) => ({ file, text: readFileSync(join(root, file), 'utf8') }))
+const all = readmes.map(({ text }) => text).join('\n')
+const blocks = [...all.matchAll(/^```(\w+)\n(.*?)^```$/gms)].map(([, language, code], n) => ({ name: `readme-${n}.ts`, language, code: code as string }))
 
 /** What the shorter blocks take as given. */
 const prelude = `
@@ -26,7 +30,7 @@ declare const reporter: { captureException (error: unknown, about: object): void
 void [show, EventSource, RetryLaterError, UnrecoverableError, sendEmail, jobId, reporter]
 `
 
-test('every block of code in the README compiles', (t) => {
+test('every block of code in the READMEs compiles', (t) => {
   const sources = new Map<string, string>()
   const resizing = blocks.find(({ code }) => code.includes("define('resize'"))?.code ?? ''
   for (const { name, language, code } of blocks) {
@@ -92,6 +96,20 @@ test('the first block runs as it stands', async (t) => {
   t.match(status, { name: 'welcome', state: 'completed', attemptsMade: 1, result: { sent: 'ada@example.org' } })
   service.kill()
   await once(service, 'exit')
+})
+
+test('the README is a map, and every link in it leads somewhere', (t) => {
+  t.ok(readme.split('\n').length <= 450, 'short')
+  const anchors = (text: string): Set<string> => new Set([...text.matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) => heading.toLowerCase().replaceAll(/[^\w\- ]/g, '').replaceAll(' ', '-')))
+  for (const { file, text } of readmes) {
+    for (const [, link = ''] of text.matchAll(/\]\(((?!http)[^)]+)\)/g)) {
+      const [path = '', anchor] = link.split('#')
+      const target = path === '' ? file : join(dirname(file), path)
+      t.ok(existsSync(join(root, target)), `${file}: ${link}`)
+      if (anchor !== undefined) t.ok(anchors(readFileSync(join(root, target), 'utf8')).has(anchor), `${file}: ${link}`)
+    }
+  }
+  t.end()
 })
 
 test('the README lists every error code', (t) => {
