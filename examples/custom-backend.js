@@ -45,8 +45,8 @@ export function journal ({ path, clock }) {
     },
 
     async enqueue (jobs, staged) {
-      const copies = jobs.map(({ id, name, queue, payload, bytes, createdAt, requestId, policy, order }) =>
-        ({ id, name, queue, payload, bytes, createdAt, requestId, policy, order, local: undefined }))
+      const copies = jobs.map(({ id, name, queue, payload, bytes, createdAt, requestId, policy, carrier, order }) =>
+        ({ id, name, queue, payload, bytes, createdAt, requestId, policy, carrier, order, local: undefined }))
       const duplicates = await inner.enqueue(copies, staged) // throws before anything has changed
       write(copies.filter(({ id }) => !duplicates?.has(id)).map((job) => ({ job })))
       return duplicates

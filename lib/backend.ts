@@ -13,6 +13,7 @@
  * - of jobs with the same deduplication id, task and queue only one is kept while that one lives, or for its `ttl`
  * - what `enqueue` returned or resolved for is not lost beyond the backend's own promise (`durable`)
  * - a released job does not spin
+ * - the carrier of a job comes back with each attempt, as it was
  * - while a store is away, calls to it reject: none hangs; what was settled or released is stored when it comes back
  * - `close` waits for what was handed over before; durable jobs still out are given back
  *
