@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { sqlite, type SqliteDatabase } from '../../../lib/backends/sqlite/index.ts'
-import type { Backend } from '../../../lib/index.ts'
+import type { Backend, Clock } from '../../../lib/index.ts'
 import { noSqlite, openOther, openRaw, otherEngine } from '../../support/sqlite.ts'
 
 /** Node's own, or that of its users: all of a run share one. */
@@ -19,6 +19,6 @@ export function open (path: string): SqliteDatabase {
   return noSqlite === false ? openRaw(path) : openOther(path)
 }
 
-export function openBackend (synchronous: 'full' | 'normal', path = freshPath()): Backend {
-  return sqlite(noSqlite === false ? { path, synchronous } : { database: open(path), synchronous })
+export function openBackend (synchronous: 'full' | 'normal', path = freshPath(), clock?: Clock): Backend {
+  return sqlite({ ...(noSqlite === false ? { path } : { database: open(path) }), synchronous, clock })
 }

@@ -1,6 +1,7 @@
 /** What is measured of jobs that are kept: in a SQLite file of ours, by others in theirs, and in Redis. */
 import type { Entry, Form, Group, Metric } from '../plan.ts'
 import type { Store } from './index.ts'
+import type { RouteWay } from './route.ts'
 
 const FORMS = {
   full: { waiting: [1_000, 10_000, 100_000, 1_000_000], rounds: 7, warmUp: 20_000, slowWarmUp: 2_000, enough: 300, requests: 30_000, delay: 2_000, few: 5 },
@@ -11,6 +12,9 @@ const FORMS = {
 const JOBS: Metric[] = [
   { key: 'perSecond', label: 'jobs/s', digits: 0 }, { key: 'cpu', label: 'CPU µs/job', digits: 1 }, { key: 'main', label: 'main thread µs/job', digits: 1 }
 ]
+
+/** Ways to a faster route that were not taken, each with what it would bring. */
+const REJECTED: ReadonlyArray<readonly [string, RouteWay]> = [['rejected: commits wait 1 ms', 'late'], ['rejected: raw in a thread', 'thread']]
 
 /** @param redisMissing why BullMQ is left out, if it is */
 export function storeGroups (form: Form, engine: string, redisMissing: string | undefined): Group[] {
@@ -52,8 +56,8 @@ function routes (form: Form, redisMissing: string | undefined): Group {
     entries: [
       { name: 'bare', settings: { scenario: 'http/keep-alive', route: 'bare', warmUp, enough } },
       { name: 'in memory', settings: { scenario: 'http/keep-alive', route: 'named', warmUp, enough } },
-      { name: 'ours, normal', settings: { scenario: 'store/route', synchronous: 'normal', warmUp, enough } },
-      { name: 'ours, full', settings: { scenario: 'store/route', synchronous: 'full', warmUp, enough } },
+      ...(['normal', 'full'] as const).map((synchronous): Entry => ({ name: `ours, ${synchronous}`, settings: { scenario: 'store/route', way: 'ours', synchronous, warmUp, enough } })),
+      ...REJECTED.map(([name, way]): Entry => ({ name, settings: { scenario: 'store/route', way, synchronous: 'normal', warmUp, enough } })),
       ...(redisMissing === undefined ? [{ name: 'BullMQ', settings: { scenario: 'http/keep-alive', route: 'BullMQ', warmUp, enough } } as const] : [])
     ],
     note: 'Jobs that could not run meanwhile run after the measurement; of BullMQ only the add is measured, nobody works.'
