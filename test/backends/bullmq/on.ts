@@ -8,6 +8,7 @@ import { faultsOn } from './faults.ts'
 import { interopOn } from './interop.ts'
 import { processesOn } from './processes.ts'
 import { schedulesOn } from './schedules.ts'
+import { secureOn } from './secure.ts'
 import { newSpace, storeAt, type Store } from './store.ts'
 
 /** `cut`: ends all connections to a server but its own. */
@@ -21,8 +22,8 @@ export async function testOn (kind: Kind, cut: (url: string) => Promise<void>): 
   const store = storeAt(kind, found.url)
   await contractOn(store)
   // These mostly wait: for locks to end, for servers that are away.
-  t.jobs = 3
-  await Promise.all([interopOn(store), processesOn(store), schedulesOn(store), faultsOn(kind, cut)])
+  t.jobs = 4
+  await Promise.all([interopOn(store), secureOn(store), processesOn(store), schedulesOn(store), faultsOn(kind, cut)])
 }
 
 function contractOn (store: Store): Promise<unknown> {

@@ -1,6 +1,6 @@
 /** PostgreSQL for tests: the one that is named, or one of our own. */
 import { execFile } from 'node:child_process'
-import { readdirSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -26,6 +26,8 @@ function program (programs: string): Program {
     command: (port, folder) => [join(programs, 'postgres'), '-D', join(folder, 'data'), '-p', String(port), '-k', folder,
       '-c', 'listen_addresses=127.0.0.1', '-c', 'fsync=off', '-c', 'max_connections=200'],
     signal: 'QUIT',
+    // The eighth line tells whether it has recovered from its last end.
+    isReady: (folder) => readFileSync(join(folder, 'data', 'postmaster.pid'), 'utf8').split('\n')[7]?.startsWith('ready') === true,
     refusesRoot: true,
     async prepare (folder: string, asNobody: AsNobody) {
       const secret = join(folder, 'password')

@@ -27,6 +27,8 @@ export interface Program {
   signal: 'KILL' | 'QUIT'
   /** Once, before the first start. */
   prepare?: (folder: string, asNobody: AsNobody) => Promise<void>
+  /** Whether it does more than listen on its port. */
+  isReady?: (folder: string) => boolean
   /** Does not run as root. */
   refusesRoot?: true
 }
@@ -69,10 +71,14 @@ export class OwnServer {
     // Nothing of it keeps the tests alive, or looks like a leak of theirs.
     guard.unref()
     for (const pipe of [guard.stdin, guard.stdout]) (pipe as unknown as Socket).unref()
-    for (let tries = 0; !await answers(this.port); tries++) {
+    for (let tries = 0; !await this.#isReady(); tries++) {
       if (tries === 300) throw new Error(`${this.#program.command(0, '')[0]} does not listen on port ${this.port}`)
       await new Promise((resolve) => { setTimeout(resolve, 50) })
     }
+  }
+
+  async #isReady (): Promise<boolean> {
+    return await answers(this.port) && this.#program.isReady?.(this.#folder) !== false
   }
 
   /** It is gone at once, and every connection to it. */
