@@ -21,7 +21,7 @@ async function processesOn (t: { teardown (run: () => unknown): unknown }, store
 }
 
 export function schedulesOn (store: Store): Promise<unknown> {
-  return test(`schedules that processes share on ${store.kind.name}`, async (t) => {
+  return test(`schedules that processes share on ${store.kind.name}`, { buffered: true }, async (t) => {
     t.test('each time is asked about in one process, also in one that heard of the schedule from another', async (t) => {
       const [first, second] = await processesOn(t, store, 2) as [Bench, Bench]
       for (const { backend } of [first, second]) backend.want('default', 100)
