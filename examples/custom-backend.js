@@ -35,6 +35,7 @@ export function journal ({ path, clock }) {
     durable: true,
     // A function has no line in a file. What is false is refused by name, at `ready()` or at the call.
     capabilities: { ...inner.capabilities, inline: false },
+    flows: undefined, // they would have to be in the journal as wholes
 
     async start (sink, settings) {
       await inner.start(sink, settings)

@@ -23,9 +23,11 @@ import type { Capabilities } from './capabilities.ts'
 import type { Clock } from './clock.ts'
 import type { ErrorFacts } from './describe.ts'
 import type { AbortKind } from './errors.ts'
-import type { Attempt, CancelReason, JobRecord, JobState, NewJob, Outcome, Policy } from './job.ts'
+import type { Attempt, CancelReason, Duplicates, FlowNode, JobRecord, JobState, NewJob, Outcome, Policy } from './job.ts'
 import type { Copied, Json } from './json.ts'
 import type { Fire, KeptSchedule, Overlap, Schedule, ScheduleRule } from './schedule.ts'
+
+export type { Duplicate, Duplicates, FlowNode } from './job.ts'
 
 /** An answer at once, or a promise of one. */
 export type Awaitable<T> = T | Promise<T>
@@ -42,6 +44,10 @@ export interface Sink {
 
 /** What happens to jobs, or to the store, without an attempt that could tell it. */
 export type Incident =
+  /** It waited for a child that failed or was cancelled. */
+  | { readonly kind: 'child-failed', readonly job: NewJob, readonly child: string }
+  /** With its parent, which a user cancelled. */
+  | { readonly kind: 'cancelled', readonly job: NewJob, readonly reason: CancelReason }
   /** The `ttl` was over before the first start. */
   | { readonly kind: 'expired', readonly job: NewJob }
   /** A dead letter left because of `retention`. */
@@ -107,6 +113,7 @@ export interface QueueCounts {
   pending: number
   waiting: number
   delayed: number
+  'waiting-children': number
   /** Of the delayed: those that wait for a retry. */
   retrying: number
   /** Of the delayed: those that wait for the queue's rate limit alone. */
@@ -117,16 +124,6 @@ export interface QueueCounts {
   cancelled: number
   /** Ms since the oldest waiting job may start; 0 without one. */
   oldestWaitingMs: number
-}
-
-/** Jobs that were not added, by id, since another one stands for their deduplication id. */
-export type Duplicates = ReadonlyMap<string, Duplicate>
-
-export interface Duplicate {
-  /** Of the job that stands for it. */
-  readonly id: string
-  /** What that one was told to be recognized by, as far as it is still known. */
-  readonly print: string | undefined
 }
 
 /** How many jobs of a task are in a state. */
@@ -181,6 +178,15 @@ export interface ScheduleStore {
   list (): Awaitable<KeptSchedule[]>
 }
 
+/**
+ * The part of a backend that keeps flows. A parent is `waiting-children` until all of them have ended; if one fails or is
+ * cancelled that is not `ignored`, the parent fails at once. The cancel of a parent cancels those that do not run.
+ */
+export interface FlowStore {
+  /** All of them or none. */
+  add (root: FlowNode): Awaitable<void>
+}
+
 /** What a queue stands on. Its methods, and what they promise, are told at the head of lib/backend.ts. */
 export interface Backend {
   readonly name: string
@@ -191,6 +197,8 @@ export interface Backend {
   readonly clock?: Clock
   /** Absent: it keeps no schedules. */
   readonly schedules?: ScheduleStore
+  /** Absent: it keeps no flows. */
+  readonly flows?: FlowStore
   /** True from a call that the store refused or did not answer until one succeeds. */
   readonly unreachable?: boolean
 
@@ -255,7 +263,7 @@ export interface Backends {
   retire (): void
 }
 
-const COUNTED = ['pending', 'waiting', 'delayed', 'active', 'completed', 'failed', 'cancelled'] as const
+const COUNTED = ['pending', 'waiting', 'delayed', 'waiting-children', 'active', 'completed', 'failed', 'cancelled'] as const
 /** Jobs that are counted one by one. */
 const FEW = 100_000
 

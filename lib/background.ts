@@ -8,6 +8,7 @@ import type { Intake } from './jobs/add.ts'
 import type { Bulk, BulkJob } from './jobs/bulk.ts'
 import type { Control, QueueStatus } from './jobs/control.ts'
 import type { DeadLetters } from './jobs/dead-letters.ts'
+import type { FlowHandle, FlowJob, Flows } from './jobs/flow.ts'
 import { Handle, type JobHandle } from './jobs/handle.ts'
 import type { Hooks, TaskHooks } from './jobs/hooks.ts'
 import type { Propagation } from './jobs/propagation.ts'
@@ -50,6 +51,14 @@ export interface Background<Provider extends FastifyTypeProvider = FastifyTypePr
    * in order, which are kept
    */
   addBulk (jobs: readonly BulkJob[]): Promise<JobHandle[]>
+  /**
+   * Adds a job and those that have to end before it starts, at most 1 000 on at most 100 levels, all of them or none. What
+   * its children returned is in its handler's `children`. If one fails or is cancelled, it fails with FST_BG_CHILD_FAILED,
+   * unless that child has `ignoreDependencyOnFailure`; the others go on. Its cancel cancels the children that do not run.
+   * All queues of a flow stand on one backend.
+   * @throws what `add` throws, FST_BG_NOT_SUPPORTED
+   */
+  flow (flow: FlowJob): Promise<FlowHandle>
 
   /**
    * Watches the jobs of the tasks defined in this instance and its children. Nobody waits for a hook, and one that
@@ -110,6 +119,7 @@ export interface Core {
   readonly hooks: Hooks
   readonly intake: Intake
   readonly bulk: Bulk
+  readonly flows: Flows
   readonly control: Control
   readonly deadLetters: DeadLetters
   readonly stats: StatsReader
@@ -159,6 +169,7 @@ export class BackgroundFacade implements Omit<Background, 'define' | 'add' | 'sc
   }
 
   addBulk (jobs: readonly BulkJob[]): Promise<JobHandle[]> { return this.#core.bulk.add(jobs, this.#app) }
+  flow (flow: FlowJob): Promise<FlowHandle> { return this.#core.flows.add(flow, this.#app) }
   get (id: string): Promise<JobRecord | undefined> { return this.#core.control.get(id) }
   stats (): Promise<Stats> { return this.#core.stats.read() }
   counts (): Promise<Record<string, QueueStatus>> { return this.#core.control.counts() }

@@ -54,6 +54,7 @@ export const errors = {
   WrongRole: createError<[]>('FST_BG_WRONG_ROLE', 'this process has the role "worker" and takes no jobs from responses'),
   NotSupported: createError<[string, string]>('FST_BG_NOT_SUPPORTED', '%s is not supported by the backend "%s"'),
   Expired: createError<[number]>('FST_BG_EXPIRED', 'not started within its ttl of %s ms'),
+  ChildFailed: createError<[string]>('FST_BG_CHILD_FAILED', 'its child %s did not complete'),
   Stalled: createError<[]>('FST_BG_STALLED', 'the processes that ran it died or lost their connection too often'),
   StoreUnusable: createError<[string, string]>('FST_BG_STORE_UNUSABLE', 'the store %s cannot be used: %s'),
   PeerMissing: createError<[string, string]>('FST_BG_PEER_MISSING', '%s needs packages that are not installed: npm install %s'),

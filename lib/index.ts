@@ -7,7 +7,7 @@ export {
 } from './errors.ts'
 export type { Background } from './background.ts'
 export type {
-  Awaitable, Backend, BackendSettings, CancelAnswer, Change, Incident, JobQuery, Load, Note, QueueCounts, QueueSettings, Rate,
+  Awaitable, Backend, BackendSettings, CancelAnswer, Change, FlowStore, GroupSettings, Incident, JobQuery, Load, Note, QueueCounts, QueueSettings, Rate,
   Retention, ScheduleStore, Sink, Tally
 } from './backend.ts'
 export type { Capabilities } from './capabilities.ts'
@@ -17,11 +17,12 @@ export type { ErrorFacts } from './describe.ts'
 export type { AcceptedBody, AcceptJob, StageJob } from './http/reply.ts'
 export type { StatusBody } from './http/views.ts'
 export type {
-  Attempt, Backoff, BackoffFunction, CancelReason, Carrier, DelayReason, FailedAttempt, Failure, FinalState, JobContext,
+  Attempt, Backoff, BackoffFunction, CancelReason, Carrier, ChildRecord, DelayReason, Duplicate, Duplicates, FailedAttempt, Failure, FinalState, FlowNode, JobContext,
   JobFacts, JobRecord, JobState, Local, NewJob, OmittedResult, Outcome, Policy, ResponseOutcome, RetryIf, When
 } from './job.ts'
 export type { JobOptions } from './job-options.ts'
 export type { BulkJob } from './jobs/bulk.ts'
+export type { FlowHandle, FlowJob, FlowOptions } from './jobs/flow.ts'
 export type { FinishedOptions, QueueStatus } from './jobs/control.ts'
 export type { DeadLetter, DeadLetterGroup } from './jobs/dead-letter-groups.ts'
 export type { Canary, DeadLetterAnswer, DeadLetterRetryOptions } from './jobs/dead-letter-replay.ts'

@@ -26,10 +26,10 @@ export type OmittedResult = 'unserializable' | 'too-large'
 
 /** The legal moves. Backends assert them. */
 export const MOVES: Readonly<Record<JobState, readonly JobState[]>> = {
-  pending: ['waiting', 'delayed', 'failed', 'cancelled'],
+  pending: ['waiting', 'delayed', 'waiting-children', 'failed', 'cancelled'],
   waiting: ['active', 'delayed', 'failed', 'cancelled'],
   delayed: ['waiting', 'active', 'failed', 'cancelled'],
-  'waiting-children': ['waiting', 'failed', 'cancelled'],
+  'waiting-children': ['waiting', 'delayed', 'failed', 'cancelled'],
   active: ['completed', 'failed', 'cancelled', 'waiting', 'delayed'],
   completed: [],
   failed: ['waiting', 'delayed'],
@@ -136,6 +136,25 @@ export interface NewJob {
   readonly order: number
 }
 
+/** Jobs that were not added, by id, since another one stands for their deduplication id. */
+export type Duplicates = ReadonlyMap<string, Duplicate>
+
+/** What stands in the place of a job that was not added. */
+export interface Duplicate {
+  /** Of the job that stands for it. */
+  readonly id: string
+  /** What that one was told to be recognized by, as far as it is still known. */
+  readonly print: string | undefined
+}
+
+/** A job of a flow, with those that have to end before it starts. */
+export interface FlowNode {
+  readonly job: NewJob
+  /** Its parent starts also if it fails or is cancelled. */
+  readonly ignored: boolean
+  readonly children: readonly FlowNode[]
+}
+
 /** Ms from its making until a job may start. */
 export function startDelay ({ policy, createdAt }: NewJob): number {
   return Number.isNaN(policy.runAt) ? policy.delay : Math.max(0, policy.runAt - createdAt)
@@ -169,6 +188,8 @@ export interface JobContext {
    * @throws FST_BG_BAD_OPTION when the value has no JSON form or is larger than `maxPayloadBytes`
    */
   readonly progress: (value: unknown) => void
+  /** Of a job of a flow: those it waited for, in the order they were given; empty for any other. */
+  readonly children: readonly ChildRecord[]
   /** Resolves in a later turn of the event loop: lets requests go first in the middle of long work. */
   readonly yieldNow: () => Promise<void>
 }
@@ -182,6 +203,18 @@ export interface Attempt {
   readonly payload: Json
   /** Ms between the job's becoming ready and this attempt. */
   readonly waited: number
+  /** Of a job that waited for them. */
+  readonly children?: readonly ChildRecord[] | undefined
+}
+
+/** A child as its parent's handler sees it. */
+export interface ChildRecord {
+  readonly id: string
+  readonly name: string
+  readonly state: JobState
+  readonly result?: Json
+  /** Why it did not complete. */
+  readonly error?: ErrorFacts
 }
 
 /** How an attempt ended. Whoever ran it does not store it, whoever stores it does not judge it. */
@@ -218,6 +251,8 @@ export interface JobRecord {
   finishedAt: string | null
   requestId: string | null
   payload: Json
+  /** The job of a flow that waits for it, or did. */
+  parent?: string
   result?: Json
   resultOmitted?: OmittedResult
   /** The last attempt's error; gone when a later attempt succeeds. */

@@ -23,6 +23,7 @@ import { Dispatch } from './jobs/dispatch.ts'
 import { Drain } from './jobs/drain.ts'
 import { atExit } from './jobs/exit.ts'
 import { listen } from './jobs/floating.ts'
+import { Flows } from './jobs/flow.ts'
 import { HealthCheck } from './jobs/health.ts'
 import { Hooks } from './jobs/hooks.ts'
 import { Propagation } from './jobs/propagation.ts'
@@ -73,6 +74,7 @@ function build (app: FastifyInstance, settings: Settings) {
   const dispatch = new Dispatch(settings, clock, { backends, registry, hooks, propagation, observer, changes })
   const control = new Control(backend, dispatch, observer, changes)
   const bulk = new Bulk(intake, control, clock)
+  const flows = new Flows(intake, control, backends)
   const schedules = new Schedules({ settings, registry, intake, backends, observer, clock, cron: new Cron() })
   const deadLetters = new DeadLetters({ backends, control, registry, runner: dispatch.runner, observer, maxPayloadBytes: settings.maxPayloadBytes })
   const stats = new StatsReader(settings, backend, registry, dispatch)
@@ -85,7 +87,7 @@ function build (app: FastifyInstance, settings: Settings) {
   drain.onClosed(() => threads.close())
   drain.onClosed(() => { gate.close() })
   drain.onClosed(() => { observer.close() })
-  return { backends, clock, observer, registry, hooks, propagation, intake, bulk, schedules, dispatch, control, deadLetters, stats, gate, door, drain, health, threads }
+  return { backends, clock, observer, registry, hooks, propagation, intake, bulk, flows, schedules, dispatch, control, deadLetters, stats, gate, door, drain, health, threads }
 }
 
 function childLogger (app: FastifyInstance, options: object): FastifyBaseLogger {

@@ -58,5 +58,6 @@ test('the table in the README says what each backend can', (t) => {
   }
   for (const capability of Object.keys(memory().capabilities) as Array<keyof Capabilities>) isSaid(capability, ({ capabilities }) => capabilities[capability])
   isSaid('schedule()', ({ schedules }) => schedules !== undefined)
+  isSaid('flow()', ({ flows }) => flows !== undefined)
   t.end()
 })

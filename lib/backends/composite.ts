@@ -3,13 +3,11 @@
  * any queue, and share its slots.
  */
 import {
-  tallyOf,
-  type Awaitable, type Backend, type Backends, type BackendSettings, type CancelAnswer, type Change, type Duplicate, type Duplicates, type JobQuery,
-  type Load, type Note, type QueueCounts, type Sink, type Tally
+  tallyOf, type Awaitable, type Backend, type Backends, type BackendSettings, type CancelAnswer, type Change, type JobQuery, type Load, type Note, type QueueCounts, type Sink, type Tally
 } from '../backend.ts'
 import type { Clock } from '../clock.ts'
 import { errors } from '../errors.ts'
-import type { Attempt, CancelReason, JobRecord, NewJob, Outcome } from '../job.ts'
+import type { Attempt, CancelReason, JobRecord, NewJob, Outcome, Duplicate, Duplicates } from '../job.ts'
 import type { Copied } from '../json.ts'
 import { Lane } from './lane.ts'
 import { memory } from './memory/index.ts'
@@ -245,6 +243,7 @@ function add (a: QueueCounts, b: QueueCounts): QueueCounts {
     pending: a.pending + b.pending,
     waiting: a.waiting + b.waiting,
     delayed: a.delayed + b.delayed,
+    'waiting-children': a['waiting-children'] + b['waiting-children'],
     retrying: a.retrying + b.retrying,
     limited: a.limited + b.limited,
     active: a.active + b.active,

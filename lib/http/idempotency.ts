@@ -4,8 +4,8 @@
  */
 import { createHash } from 'node:crypto'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import type { Duplicate } from '../backend.ts'
 import { errors } from '../errors.ts'
+import type { Duplicate } from '../job.ts'
 import type { Json } from '../json.ts'
 import type { Gate } from './gate.ts'
 

@@ -1,8 +1,8 @@
 /** `reply.background` and `reply.accepted`. */
 import type { FastifyReply } from 'fastify'
-import type { Backends, Duplicate, Duplicates } from '../backend.ts'
+import type { Backends } from '../backend.ts'
 import { errors } from '../errors.ts'
-import { isFinal, type JobState } from '../job.ts'
+import { isFinal, type JobState, type Duplicate, type Duplicates } from '../job.ts'
 import type { JobOptions } from '../job-options.ts'
 import { standIn, type Intake } from '../jobs/add.ts'
 import type { Control } from '../jobs/control.ts'

@@ -61,7 +61,7 @@ export const silence = { type: 'null', description: 'It has ended, and `Last-Eve
 const counted = (...names: string[]): object => ({
   type: 'object', required: names, properties: Object.fromEntries(names.map((name) => [name, integer]))
 })
-const states = ['pending', 'waiting', 'delayed', 'active', 'completed', 'failed', 'cancelled', 'concurrency'] as const
+const states = ['pending', 'waiting', 'delayed', 'waiting-children', 'active', 'completed', 'failed', 'cancelled', 'concurrency'] as const
 
 export const healthSchema = {
   type: 'object',

@@ -1,13 +1,13 @@
 /** All that happens before a job exists: every refusal is thrown here, and nothing has changed then. */
 import { AsyncResource } from 'node:async_hooks'
 import type { FastifyInstance } from 'fastify'
-import type { Awaitable, Backends, Duplicates, Load } from '../backend.ts'
+import type { Awaitable, Backends, FlowStore, Load } from '../backend.ts'
 import { assertPolicySupported } from '../capabilities.ts'
 import * as check from '../check.ts'
 import type { Clock } from '../clock.ts'
 import { describe, peek } from '../describe.ts'
 import { errors } from '../errors.ts'
-import type { JobContext, NewJob, Policy } from '../job.ts'
+import type { JobContext, NewJob, Policy, Duplicates, FlowNode } from '../job.ts'
 import { resolvePolicy, type JobOptions } from '../job-options.ts'
 import type { Json } from '../json.ts'
 import type { Observer } from '../observe.ts'
@@ -135,6 +135,13 @@ export class Intake {
   #stored (jobs: readonly MadeJob[], duplicates: Duplicates | void): Duplicates | undefined {
     this.#observer.added(jobs, duplicates)
     return standIn(jobs, duplicates)
+  }
+
+  /** @throws FST_BG_STORE_UNAVAILABLE */
+  storeFlow (flows: FlowStore, root: FlowNode, jobs: readonly MadeJob[]): Awaitable<void> {
+    const stored = flows.add(root)
+    if (stored === undefined) return this.#observer.added(jobs, undefined)
+    return stored.then(() => { this.#observer.added(jobs, undefined) }, (error: unknown) => this.#unstored(jobs, error, true))
   }
 
   /** Whether a queue is full, or refused a job in the last minute. */

@@ -3,7 +3,7 @@ import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import { came } from '../check.ts'
 import type { Clock } from '../clock.ts'
 import { errors, type JobAbortedError } from '../errors.ts'
-import { iso, type Attempt, type JobContext, type JobFacts } from '../job.ts'
+import { iso, type Attempt, type ChildRecord, type JobContext, type JobFacts } from '../job.ts'
 import { copyAsJson, type Copied, type Json } from '../json.ts'
 import { limitLog, type JobLog } from './job-log.ts'
 import { ProgressFlow } from './progress.ts'
@@ -18,6 +18,8 @@ export interface Stage {
   note (value: Json): void
   give (): Promise<void>
 }
+
+const NONE: readonly ChildRecord[] = Object.freeze([])
 
 /** Passes the stage's abort on to the signal, if anybody took it. No method: a body could put another in its place. */
 export let abortSignalOf: (context: AttemptContext) => void
@@ -58,6 +60,8 @@ export class AttemptContext implements JobContext {
     this.#log ??= limitLog(this.app.log.child({ jobId: job.id, task: job.name, attempt: number, reqId: job.requestId ?? undefined }), this.#stage.clock)
     return this.#log.log
   }
+
+  get children (): readonly ChildRecord[] { return this.#stage.attempt.children ?? NONE }
 
   get signal (): AbortSignal {
     if (this.#controller === undefined) {

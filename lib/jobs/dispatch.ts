@@ -97,11 +97,13 @@ export class Dispatch implements Sink, Watcher, Work<Running> {
       case 'back': return this.#observer.storeBack(incident.awayMs)
       case 'expired': return this.#dead(incident.job, 'expired', new errors.Expired(incident.job.policy.ttl))
       case 'stalled': return this.#dead(incident.job, 'stalled', new errors.Stalled())
+      case 'child-failed': return this.#dead(incident.job, 'unrecoverable', new errors.ChildFailed(incident.child))
+      case 'cancelled': return this.#observer.cancelled(incident.job, incident.reason)
     }
   }
 
   /** Without an attempt that could have told it. */
-  #dead (job: NewJob, failure: 'expired' | 'stalled', error: Error): void {
+  #dead (job: NewJob, failure: 'expired' | 'stalled' | 'unrecoverable', error: Error): void {
     this.#observer.dead(job, failure, error)
     const owner = this.#registry.find(job.name)?.app
     if (owner !== undefined) this.#hooks.call('onTaskDead', owner, { job, number: 0 }, error, failure)

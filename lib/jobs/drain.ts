@@ -12,7 +12,7 @@ import type { Intake } from './add.ts'
 import type { Changes } from './changes.ts'
 import type { Dispatch } from './dispatch.ts'
 
-const ALIVE: readonly JobState[] = ['pending', 'waiting', 'delayed', 'active']
+const ALIVE: readonly JobState[] = ['pending', 'waiting', 'delayed', 'waiting-children', 'active']
 
 export class Drain {
   readonly #settings: Settings

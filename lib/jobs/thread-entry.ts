@@ -4,7 +4,7 @@ import type { MessagePort } from 'node:worker_threads'
 import { came } from '../check.ts'
 import { describe, peek } from '../describe.ts'
 import { errors, JobAbortedError, type AbortKind } from '../errors.ts'
-import type { JobFacts } from '../job.ts'
+import type { ChildRecord, JobFacts } from '../job.ts'
 import { copyAsJson, type Json } from '../json.ts'
 import { takeProgress } from './context.ts'
 import { keepResult, type Kept } from './result.ts'
@@ -16,6 +16,7 @@ export interface Errand {
   readonly file: string
   readonly payload: Json
   readonly job: JobFacts
+  readonly children: readonly ChildRecord[]
   readonly maxBytes: number
   /** Of the application's logger: lines below it stay in the thread. */
   readonly level: string
@@ -39,6 +40,8 @@ export type ThreadLog = { readonly [Each in Level]: (...values: unknown[]) => vo
 /** What the default export of a worker file is given beside its payload. There is no `app` in a thread. */
 export interface ThreadContext {
   readonly job: JobFacts
+  /** Of a job of a flow: those it waited for; empty for any other. */
+  readonly children: readonly ChildRecord[]
   /**
    * Aborts on timeout, cancel and shutdown. A body that asked for it has half of the plugin's `abortGrace` to end;
    * any other is ended at once.
@@ -73,11 +76,12 @@ async function load (file: string): Promise<unknown> {
   return ((await import(file)) as { default?: unknown }).default
 }
 
-function contextOf ({ job, maxBytes, level, port }: Errand): ThreadContext {
+function contextOf ({ job, children, maxBytes, level, port }: Errand): ThreadContext {
   const say = (said: Said): void => { port.postMessage(said) }
   let signal: AbortSignal | undefined
   return {
     job,
+    children,
     log: logOf(level, say),
     progress: (value) => { say({ kind: 'progress', value: takeProgress(value, maxBytes) }) },
     get signal () { return (signal ??= takeSignal(port, say)) }

@@ -115,13 +115,13 @@ export class Threads {
   }
 
   async #run (file: string, payload: Json, context: JobContext): Promise<unknown> {
-    const { signal, job, log } = context
+    const { signal, job, children, log } = context
     signal.throwIfAborted() // while it was its turn
     const { port1, port2 } = new MessageChannel()
     const line = new Line(context, port1, this.#clock, this.#settings.abortGrace / 2)
     this.#lines.add(line.over)
     void line.over.then(() => { this.#lines.delete(line.over) })
-    const errand: Errand = { file, payload, job: { ...job }, maxBytes: this.#settings.maxPayloadBytes, level: log.level, port: port2 }
+    const errand: Errand = { file, payload, job: { ...job }, children, maxBytes: this.#settings.maxPayloadBytes, level: log.level, port: port2 }
     try {
       const run = (): Promise<unknown> => (this.#pool as ThreadPool).run(errand, { filename: ENTRY, transferList: [port2], signal: line.end.signal })
       const { threw, result, resultOmitted } = await this.#scope.runInAsyncScope(run).catch(died) as Ended

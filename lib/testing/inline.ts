@@ -2,7 +2,7 @@
 import type { BackendSettings, Sink } from '../backend.ts'
 import { errors } from '../errors.ts'
 import type { Attempt, Failure, JobRecord, Outcome } from '../job.ts'
-import type { ErrorFacts } from '../describe.ts'
+import { describe, type ErrorFacts } from '../describe.ts'
 import type { Task } from '../jobs/task.ts'
 import { Recorder, type TestBackend, type TestBackendOptions } from './recorder.ts'
 
@@ -32,6 +32,7 @@ class Inline extends Recorder implements TestBackend {
       abort: (attempt, kind, detail) => { sink.abort(attempt, kind, detail) },
       report: (incident) => {
         if (incident.kind === 'expired') this.#fail(incident.job.id, 'expired')
+        if (incident.kind === 'child-failed') this.#fail(incident.job.id, 'unrecoverable', describe(new errors.ChildFailed(incident.child)))
         sink.report(incident)
       }
     }, settings)

@@ -1,9 +1,9 @@
 /** What both backends for tests have: memory on a clock of their own, which writes down what jobs go through. */
-import type { Backend, BackendSettings, Duplicates, Sink } from '../backend.ts'
+import type { Backend, BackendSettings, Sink } from '../backend.ts'
 import { Memory } from '../backends/memory/index.ts'
 import * as check from '../check.ts'
 import { errors } from '../errors.ts'
-import type { Attempt, JobRecord, JobState, NewJob, Outcome } from '../job.ts'
+import type { Attempt, JobRecord, JobState, NewJob, Outcome, Duplicates } from '../job.ts'
 import type { Task } from '../jobs/task.ts'
 import { TestClock } from './clock.ts'
 import { fits } from './fits.ts'

@@ -158,7 +158,7 @@ async function perform (bench: Bench, ids: string[], step: Act): Promise<void> {
 }
 
 function tally (jobs: readonly JobRecord[]): Record<string, number> {
-  const sums: Record<string, number> = { pending: 0, waiting: 0, delayed: 0, retrying: 0, limited: 0, active: 0, completed: 0, failed: 0, cancelled: 0 }
+  const sums: Record<string, number> = { pending: 0, waiting: 0, delayed: 0, 'waiting-children': 0, retrying: 0, limited: 0, active: 0, completed: 0, failed: 0, cancelled: 0 }
   for (const { state, delayReason } of jobs) {
     sums[state] = (sums[state] ?? 0) + 1
     if (state === 'delayed' && delayReason === 'retry') sums.retrying = (sums.retrying ?? 0) + 1

@@ -1,6 +1,8 @@
 /** The recipes of examples/, each in an application of its own. */
 import t, { test } from 'tap'
 // @ts-expect-error: the examples are JavaScript, and a program of their own
+import flows, { chain } from '../../examples/recipes/flows.js'
+// @ts-expect-error: the same
 import once from '../../examples/recipes/once.js'
 // @ts-expect-error: the same
 import tenants, { queues } from '../../examples/recipes/tenants.js'
@@ -47,4 +49,19 @@ test('tenants: they take turns, and a partner that is down costs no attempt', as
   await background.resume()
   await background.onIdle()
   t.strictSame(breaker.fired, ['small 1', 'big 1', 'small 2', 'big 2', 'big 3'])
+})
+
+test('flows: a fan-in, a chain, and a batch with a completion', async (t) => {
+  const { app, background } = await setup(t)
+  await app.register(flows)
+  await app.ready()
+  const result = async (url: string): Promise<unknown> => {
+    const { jobId } = (await app.inject({ method: 'POST', url })).json<{ jobId: string }>()
+    await background.onIdle()
+    return (await background.get(jobId))?.result
+  }
+  t.strictSame(await result('/reports'), [{ region: 'north', sum: 5 }, { region: 'south', sum: 5 }])
+  t.strictSame(await result('/videos'), [['a.mp4 downloaded', 'converted'], 'uploaded'])
+  t.strictSame(await result('/newsletters'), { sent: 2, of: 3 })
+  t.throws(() => chain([]), TypeError)
 })

@@ -383,7 +383,7 @@ t.test('health', async (t) => {
       eventLoopDelayMs: Number,
       backend: { name: 'memory', durable: false }
     })
-    t.strictSame(Object.keys(response.json().queues.default).sort(), ['active', 'cancelled', 'completed', 'concurrency', 'delayed', 'failed', 'paused', 'pending', 'waiting'])
+    t.strictSame(Object.keys(response.json().queues.default).sort(), ['active', 'cancelled', 'completed', 'concurrency', 'delayed', 'failed', 'paused', 'pending', 'waiting', 'waiting-children'])
   })
 
   /** What health says, as it is and with strict=1. */

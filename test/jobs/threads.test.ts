@@ -74,7 +74,7 @@ test('a task runs in a thread, with its payload and the facts of its job', async
   const { run } = await start(t)
   const job = await run({ do: 'answer', deep: [{ n: 1 }] })
   t.match(await job.finished(), {
-    payload: { do: 'answer', deep: [{ n: 1 }] }, isMainThread: false, keys: ['job', 'log', 'progress', 'signal'],
+    payload: { do: 'answer', deep: [{ n: 1 }] }, isMainThread: false, keys: ['children', 'job', 'log', 'progress', 'signal'],
     job: { id: job.id, name: 'task', queue: 'default', attempt: 1, attempts: 1, requestId: null }
   })
 })

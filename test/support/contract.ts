@@ -16,6 +16,7 @@ import { TASK_DEFAULTS } from '../../lib/job-options.ts'
 import type { Firing, KeptSchedule } from '../../lib/schedule.ts'
 import { TestClock } from './clock.ts'
 import { deduplicationContract } from './contract/deduplication.ts'
+import { flowsContract } from './contract/flows.ts'
 import { groupsContract } from './contract/groups.ts'
 import { nextTime, scheduleContract } from './contract/schedules.ts'
 import { startWatch, type LeakWatch } from './leaks.ts'
@@ -37,7 +38,7 @@ export interface BackendUnderTest {
 interface Case {
   title: string
   /** A capability, or a part of the backend that may be absent. */
-  needs?: keyof Capabilities | 'schedules'
+  needs?: keyof Capabilities | 'schedules' | 'flows'
   retention?: Retention
   /** Beside, or instead of, the two without limits. */
   queues?: Readonly<Record<string, QueueSettings>>
@@ -224,7 +225,7 @@ export function backendContract (name: string, { create, rest = 100, atOnce = 1,
   return test(`${name} keeps the contract of a backend`, { jobs: atOnce }, async (t) => {
     const probe = await create(new TestClock())
     const { capabilities } = probe
-    const has = { ...capabilities, schedules: probe.schedules !== undefined }
+    const has = { ...capabilities, schedules: probe.schedules !== undefined, flows: probe.flows !== undefined }
     await probe.close()
     // Tests side by side would be taken for each other: what they leave is looked for once, in the end.
     const sideBySide = atOnce > 1
@@ -1008,3 +1009,4 @@ promise('a verdict that comes after close leaves no timer', async (t, bench) => 
 deduplicationContract(promise)
 scheduleContract(promise)
 groupsContract(promise)
+flowsContract(promise)

@@ -1,7 +1,7 @@
 /** Jobs on their way into the store: all of one call or none, staged ones held until their response is over. */
-import type { Duplicate, Duplicates } from '../../backend.ts'
+
 import type { Clock } from '../../clock.ts'
-import type { NewJob } from '../../job.ts'
+import type { NewJob, Duplicate, Duplicates } from '../../job.ts'
 import type { BullmqQueue } from './queue.ts'
 import { delayAfterHold } from './stored.ts'
 

@@ -1,6 +1,6 @@
 /** One execution of a stored job in this process, between BullMQ's worker, which holds its lock, and its verdict. */
 import type { Job } from 'bullmq'
-import type { Attempt } from '../../job.ts'
+import type { Attempt, ChildRecord } from '../../job.ts'
 import type { Json } from '../../json.ts'
 import { readySince, type StoredJob } from './stored.ts'
 
@@ -12,6 +12,7 @@ export class StoredAttempt implements Attempt {
   readonly stored: Job
   readonly token: string
   overdue = false
+  children: readonly ChildRecord[] | undefined
   /** What BullMQ's processor waits for. */
   readonly over: Promise<unknown>
   end!: (returnValue: unknown) => void

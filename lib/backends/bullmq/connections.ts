@@ -32,6 +32,7 @@ export class Connections {
   readonly #failed: (error: unknown) => void
   readonly #clock: Clock
   readonly #open = new Set<Connected>()
+  #flows: Bullmq.FlowProducer<IQueueBackend> | undefined
   #closed = false
 
   private constructor (bullmq: Module, settings: BullmqSettings, clock: Clock, failed: (error: unknown) => void) {
@@ -58,6 +59,14 @@ export class Connections {
     const { connection, prefix } = this.#settings
     const sibling = (): IQueueBackend => this.control.getBackend().forQueue(name, prefix)
     return new this.#bullmq.Queue(name, { ...options, connection, prefix }, sibling) as StoreQueue
+  }
+
+  /** All jobs of a flow in one call to the store. */
+  async addFlow (flow: Bullmq.FlowJob): Promise<void> {
+    const { connection, prefix } = this.#settings
+    const sibling = (): IQueueBackend => this.control.getBackend().forQueue('', prefix)
+    this.#flows ??= new this.#bullmq.FlowProducer({ connection, prefix }, sibling)
+    await this.#flows.add(flow)
   }
 
   worker (name: string, processor: (job: Job, token?: string) => Promise<unknown>, options: Partial<WorkerOptions>): StoreWorker {

@@ -8,10 +8,11 @@ import { delayedState, isRetrying, readySince } from './stored.ts'
 const LOOKED_AT = 1_000
 
 export async function countsOf (queue: StoreQueue, limited: boolean, now: number): Promise<QueueCounts> {
-  const stored = await queue.getJobCounts('waiting', 'prioritized', 'active', 'delayed', 'completed', 'failed')
+  const stored = await queue.getJobCounts('waiting', 'prioritized', 'active', 'delayed', 'waiting-children', 'completed', 'failed')
   const number = (state: string): number => stored[state] ?? 0
   const counts: QueueCounts = {
     pending: 0,
+    'waiting-children': number('waiting-children'),
     waiting: number('waiting') + number('prioritized'),
     delayed: number('delayed'),
     retrying: 0,
@@ -48,8 +49,8 @@ export async function countsOf (queue: StoreQueue, limited: boolean, now: number
 
 /** As far as counts tell: what waits for a retry is among the delayed beyond those that were looked at. */
 export async function neverStarted (queue: StoreQueue, now: number): Promise<number> {
-  const { pending, waiting, delayed, retrying, limited } = await countsOf(queue, false, now)
-  return pending + waiting + delayed + limited - retrying
+  const { pending, waiting, delayed, retrying, limited, 'waiting-children': parents } = await countsOf(queue, false, now)
+  return pending + waiting + delayed + limited + parents - retrying
 }
 
 async function jobsOf (queue: StoreQueue, state: 'delayed' | 'prioritized' | 'waiting', most: number): Promise<Job[]> {

@@ -1,7 +1,7 @@
 /** BullMQ's own deduplication, configured: its ids are those of a queue, ours those of a task in it. */
 import type { Job, JobsOptions } from 'bullmq'
-import type { Duplicate, Duplicates } from '../../backend.ts'
-import type { NewJob } from '../../job.ts'
+
+import type { NewJob, Duplicate, Duplicates } from '../../job.ts'
 import type { StoreQueue } from './connections.ts'
 
 export function deduplicationOf ({ name, policy: { deduplication } }: NewJob): Pick<JobsOptions, 'deduplication'> {
@@ -10,8 +10,10 @@ export function deduplicationOf ({ name, policy: { deduplication } }: NewJob): P
   return { deduplication: { id: `${encodeURIComponent(name)}:${id}`, ...(ttl > 0 ? { ttl: Math.ceil(ttl) } : undefined) } }
 }
 
+export type JobId = Pick<Job, 'id'>
+
 /** BullMQ answers with the job that stands for the id. */
-export async function duplicatesOf (jobs: readonly NewJob[], added: ReadonlyArray<Pick<Job, 'id'>>, store: StoreQueue): Promise<Duplicates> {
+export async function duplicatesOf (jobs: readonly NewJob[], added: readonly JobId[], store: StoreQueue): Promise<Duplicates> {
   const duplicates = new Map<string, Duplicate>()
   for (const [at, job] of jobs.entries()) {
     const id = added[at]?.id ?? job.id

@@ -29,6 +29,7 @@ const CHANGES: Readonly<Record<string, JobState>> = {
   waiting: 'waiting',
   delayed: 'delayed',
   active: 'active',
+  'waiting-children': 'waiting-children',
   completed: 'completed',
   failed: 'failed',
   [CANCELLED]: 'cancelled'

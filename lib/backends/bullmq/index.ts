@@ -3,10 +3,11 @@
  * worker dies runs again. BullMQ does what it has (locks, stalled jobs, delays, priorities, rate limits); what it has
  * not is done here or above: timeouts of attempts, cancelling in another process, dead letters, pending jobs.
  */
-import type { Backend, BackendSettings, CancelAnswer, Change, Duplicates, JobQuery, Load, Note, QueueCounts, QueueSettings, Sink } from '../../backend.ts'
+import type { Job } from 'bullmq'
+import type { Backend, BackendSettings, CancelAnswer, Change, FlowStore, JobQuery, Load, Note, QueueCounts, QueueSettings, Sink } from '../../backend.ts'
 import { systemClock, type Timer } from '../../clock.ts'
 import { errors } from '../../errors.ts'
-import type { Attempt, CancelReason, JobRecord, NewJob, Outcome } from '../../job.ts'
+import type { Attempt, CancelReason, JobRecord, NewJob, Outcome, Duplicates, FlowNode } from '../../job.ts'
 import type { Copied } from '../../json.ts'
 import { TASK_DEFAULTS } from '../../job-options.ts'
 import { Adding } from './adding.ts'
@@ -14,6 +15,7 @@ import type { StoredAttempt } from './attempt.ts'
 import { Coder } from './codec.ts'
 import { Connections } from './connections.ts'
 import { Events } from './events.ts'
+import { childrenIn, jobsOf, toFlow, type ChildRef } from './flows.ts'
 import { resolveBullmqOptions, type BullmqOptions, type BullmqSettings } from './options.ts'
 import { BullmqQueue } from './queue.ts'
 import { isRefusal, Reach } from './reach.ts'
@@ -58,6 +60,7 @@ class Bullmq implements Backend {
   readonly #reach: Reach
   readonly #queues = new Map<string, BullmqQueue>()
   readonly #deadLetters = new Map<BullmqQueue, DeadLetterRoom>()
+  readonly flows: FlowStore = { add: (root) => this.#addFlow(root) }
   readonly #adding: Adding
   /** Retries of dead letters that were asked for one after the other. */
   readonly #spaced = new Set<Timer>()
@@ -144,7 +147,7 @@ class Bullmq implements Backend {
     return this.#adding.release(ids)
   }
 
-  async cancel (id: string, _reason: CancelReason, detail: string): Promise<CancelAnswer> {
+  async cancel (id: string, reason: CancelReason, detail: string): Promise<CancelAnswer> {
     return this.#reach.bounded(async () => {
       for (;;) {
         if (this.#abort(id, detail)) return 'cancelling'
@@ -156,13 +159,33 @@ class Bullmq implements Backend {
           await this.#up.events.askToCancel(id, detail)
           return 'cancelling'
         }
+        const children = state === 'waiting-children' ? childrenIn(await queue.store.getJob(id) as Job | undefined) : []
         if (await queue.takeOut(id)) {
           this.#adding.forget(id)
           await this.#up.events.tellCancelled(queue.store, id)
+          for (const child of children) await this.#cancelChild(child, reason)
           return 'cancelled'
         } // it has just started: look again
       }
     })
+  }
+
+  /** With its parent, unless it runs. */
+  async #cancelChild ([name, id]: ChildRef, reason: CancelReason): Promise<void> {
+    const queue = this.#queue(name)
+    const job = await queue.store.getJob(id) as Job | undefined
+    if (job === undefined || !await queue.takeOut(id)) return
+    this.#up.sink.report({ kind: 'cancelled', job: queue.jobOf(job), reason })
+    await this.#up.events.tellCancelled(queue.store, id)
+    for (const child of childrenIn(job)) await this.#cancelChild(child, reason)
+  }
+
+  async #addFlow (root: FlowNode): Promise<void> {
+    const jobs = jobsOf(root)
+    for (const { queue } of jobs) this.#queue(queue) // throws before anything has changed
+    const flow = toFlow(root, (job) => this.#queue(job.queue).toAdd(job))
+    await this.#reach.bounded(() => this.#up.connections.addFlow(flow), () => { for (const { id, queue } of jobs) this.#queue(queue).takeBack(id) })
+    for (const { queue, bytes } of jobs) this.#queue(queue).room.enter(1, bytes)
   }
 
   async retry (ids: readonly string[], spacing: number, payloads?: ReadonlyMap<string, Copied>): Promise<number> {

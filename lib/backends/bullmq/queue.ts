@@ -6,22 +6,23 @@
  * The worker is open while something was ever wanted, paused while nothing is or while the store is away.
  */
 import type { IQueueBackend, Job } from 'bullmq'
-import type { Duplicates, Note, QueueCounts, QueueSettings, Sink } from '../../backend.ts'
+import type { Note, QueueCounts, QueueSettings, Sink } from '../../backend.ts'
 import type { Clock } from '../../clock.ts'
 import { errors, LONGEST_MS } from '../../errors.ts'
-import type { CancelReason, Failure, NewJob, Outcome, Policy } from '../../job.ts'
+import type { CancelReason, Failure, NewJob, Outcome, Policy, Duplicates } from '../../job.ts'
 import type { ErrorFacts } from '../../describe.ts'
 import type { Copied } from '../../json.ts'
 import { StoredAttempt } from './attempt.ts'
 import type { Coder } from './codec.ts'
 import type { Connections, StoreQueue, StoreWorker } from './connections.ts'
 import { countsOf, neverStarted } from './counts.ts'
-import { duplicatesOf, letGo } from './deduplication.ts'
+import { duplicatesOf, letGo, type JobId } from './deduplication.ts'
+import { childrenIn, childrenOf, gaveUp } from './flows.ts'
 import { cancelledText } from './events.ts'
 import { WaitingRoom } from './load.ts'
 import { RECONNECT } from './options.ts'
 import { isAboutData, isRefusal, within, type Reach } from './reach.ts'
-import { failureFields, isExpired, StoredJob, toAdd, toReturnValue } from './stored.ts'
+import { failureFields, isExpired, StoredJob, toAdd, toReturnValue, type ToAdd } from './stored.ts'
 
 export interface QueueParts {
   readonly clock: Clock
@@ -39,8 +40,6 @@ export interface QueueParts {
   readonly died: (queue: BullmqQueue) => void
 }
 
-type Added = Pick<Job, 'id'>
-
 const NONE: Duplicates = new Map()
 
 export class BullmqQueue {
@@ -49,6 +48,7 @@ export class BullmqQueue {
   readonly room: WaitingRoom
   readonly #parts: QueueParts
   readonly #settings: QueueSettings
+  readonly toAdd = (job: NewJob, hold = 0): ToAdd => toAdd(job, hold, this.#parts.coder, this.#parts.policyOf(job.name))
   readonly #out = new Map<string, StoredAttempt>()
   /** Writes on their way. */
   readonly #storing = new Set<Promise<unknown>>()
@@ -96,11 +96,11 @@ export class BullmqQueue {
   }
 
   enqueue (jobs: readonly NewJob[], hold: number): Promise<Duplicates> {
-    const adds = jobs.map((job) => toAdd(job, hold, this.#parts.coder, this.#parts.policyOf(job.name)))
+    const adds = jobs.map((job) => this.toAdd(job, hold))
     const [first] = adds
     // Nobody waits for it any more and everybody was told that it failed.
     const takeBack = (): void => { for (const { id } of jobs) this.takeBack(id) }
-    const added = this.#parts.reach.bounded<Added | Added[]>(() => first !== undefined && adds.length === 1
+    const added = this.#parts.reach.bounded<JobId | JobId[]>(() => first !== undefined && adds.length === 1
       ? this.store.add(first.name, first.data, first.opts)
       : this.store.addBulk(adds), takeBack)
     if (jobs.every(({ policy }) => policy.deduplication === undefined)) return added.then(() => this.#enter(jobs, NONE))
@@ -126,7 +126,7 @@ export class BullmqQueue {
   /** Removes a job that does not run. Answers whether it was there, and did not. */
   async takeOut (id: string): Promise<boolean> {
     const job = await this.store.getJob(id) as Job | undefined
-    if (job === undefined || await this.store.remove(id) === 0) return false
+    if (job === undefined || await this.store.remove(id, { removeChildren: false }) === 0) return false
     if (job.attemptsStarted === 0) this.room.leave(this.jobOf(job).bytes)
     return true
   }
@@ -184,7 +184,7 @@ export class BullmqQueue {
       ...(limiter === undefined ? undefined : { limiter: { ...limiter } })
     })
     this.#worker = worker
-    worker.on('failed', (job) => { if (job !== undefined) this.#stalled(job) })
+    worker.on('failed', (job) => { if (job !== undefined) this.#gaveUp(job) })
     // A worker whose connection never came up stays broken: the next one is tried when the store is there.
     worker.waitUntilReady().then(() => worker.isRunning() ? undefined : worker.run(), async (error: unknown) => {
       if (this.#worker === worker) this.#worker = undefined
@@ -196,6 +196,7 @@ export class BullmqQueue {
   /** A job of BullMQ's worker. What is returned or thrown tells the worker how to go on, not what became of the job. */
   async #take (job: Job, token: string): Promise<unknown> {
     const { connections, sink } = this.#parts
+    const children = childrenIn(job).length === 0 ? undefined : await this.#parts.reach.persist(() => childrenOf(job, this.#parts.coder))
     // It was fetched before less was wanted.
     if (this.#closed || this.#out.size >= this.#wanted) return this.#moved(() => job.moveToWait(token))
     const attempt = new StoredAttempt(job, token, this.jobOf(job))
@@ -206,14 +207,18 @@ export class BullmqQueue {
       await this.#die(attempt, { name, code, message }, 'expired')
       throw connections.moved
     }
+    attempt.children = children
     this.#out.set(attempt.job.id, attempt)
     sink.deliver([attempt])
     return attempt.over
   }
 
-  /** BullMQ gave up a job whose workers died too often. */
-  #stalled (job: Job): void {
-    if (job.deferredFailure !== undefined) this.#parts.sink.report({ kind: 'stalled', job: this.jobOf(job) })
+  /** BullMQ gave up a job whose workers died too often, or whose child failed. */
+  #gaveUp (job: Job): void {
+    if (job.deferredFailure === undefined) return
+    const incident = gaveUp(job, this.jobOf(job))
+    if (incident.kind === 'child-failed' && job.attemptsStarted <= 1) this.room.leave(incident.job.bytes)
+    this.#parts.sink.report(incident)
   }
 
   #complete (attempt: StoredAttempt, { result, resultOmitted }: Extract<Outcome, { kind: 'completed' }>): Promise<void> {

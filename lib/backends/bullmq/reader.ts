@@ -4,6 +4,7 @@ import type { JobQuery } from '../../backend.ts'
 import type { Clock } from '../../clock.ts'
 import type { JobRecord, JobState } from '../../job.ts'
 import type { Coder } from './codec.ts'
+import { asKin } from './flows.ts'
 import type { BullmqQueue } from './queue.ts'
 import type { DeadLetterRoom } from './retention.ts'
 import { isOverdue, toRecord } from './stored.ts'
@@ -108,7 +109,7 @@ export class Reader {
       const running = queue.running(id)
       if (running === undefined ? isOverdue(job, stored.policy, now) : running.overdue) record.overdue = true
     }
-    return record
+    return asKin(record, job)
   }
 
   /** Beyond its retention, although BullMQ has not looked at it yet. */

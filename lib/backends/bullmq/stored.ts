@@ -222,10 +222,10 @@ export function toReturnValue (result: Json | undefined, resultOmitted: OmittedR
   return result === undefined ? null : coder.encode(result)
 }
 
-function resultOf (job: Job, coder: Coder): Pick<JobRecord, 'result' | 'resultOmitted'> {
-  const value = job.returnvalue as Record<string, unknown> | null | undefined
+/** What BullMQ keeps as a return value. */
+export function resultFrom (value: unknown, coder: Coder): Pick<JobRecord, 'result' | 'resultOmitted'> {
   if (value === null || value === undefined) return {}
-  const instead = typeof value === 'object' ? value[INSTEAD] as Pick<JobRecord, 'resultOmitted'> | undefined : undefined
+  const instead = typeof value === 'object' ? (value as Record<string, unknown>)[INSTEAD] as Pick<JobRecord, 'resultOmitted'> | undefined : undefined
   return instead ?? { result: coder.read(value) }
 }
 
@@ -253,7 +253,7 @@ export function toRecord (stored: StoredJob, job: Job, told: JobState, coder: Co
     payload: coder.read(stored.bytes === 4 && isEmptyObject(job.data) ? null : job.data)
   }
   if (stored.carrier !== undefined) record.carrier = stored.carrier
-  if (state === 'completed') Object.assign(record, resultOf(job, coder))
+  if (state === 'completed') Object.assign(record, resultFrom(job.returnvalue, coder))
   if (failure !== undefined) record.failure = failure
   const history = historyOf(job)
   if (history.length > 0) record.history = history

@@ -1,8 +1,8 @@
 /** Which job stands for a deduplication id: looked up when a job comes, let go when it ends or when its time is over. */
-import type { Duplicate } from '../../backend.ts'
+
 import type { Clock } from '../../clock.ts'
 import { Heap, type HeapItem } from '../../heap.ts'
-import type { FinalState, NewJob } from '../../job.ts'
+import type { FinalState, NewJob, Duplicate } from '../../job.ts'
 
 class Holder implements Duplicate, HeapItem {
   readonly key: string

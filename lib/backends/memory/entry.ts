@@ -4,7 +4,7 @@ import type { Deadline } from '../../deadlines.ts'
 import { copyFacts, type ErrorFacts } from '../../describe.ts'
 import {
   isFinal, iso, startDelay,
-  type Attempt, type CancelReason, type DelayReason, type FailedAttempt, type Failure, type JobRecord, type JobState, type NewJob, type OmittedResult
+  type Attempt, type CancelReason, type ChildRecord, type DelayReason, type FailedAttempt, type Failure, type JobRecord, type JobState, type NewJob, type OmittedResult
 } from '../../job.ts'
 import { cloneJson, type Json } from '../../json.ts'
 import type { Linked } from './lists.ts'
@@ -78,6 +78,8 @@ export class EntryAttempt implements Attempt {
   /** Place of its start in the queue's limiter; −1 without one. */
   readonly granted: number
   begun = false
+  /** Of a parent alone: others have no such field. */
+  declare children?: readonly ChildRecord[]
 
   constructor (entry: Entry, waited: number, granted: number) {
     this.entry = entry

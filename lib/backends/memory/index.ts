@@ -1,10 +1,13 @@
 /** The backend in this process's memory: nothing to install, at most once per attempt, lost with the process. */
-import type { Backend, BackendSettings, CancelAnswer, Change, Duplicate, Duplicates, JobQuery, Load, Note, QueueCounts, Sink, Tally } from '../../backend.ts'
+import type { Backend, BackendSettings, CancelAnswer, Change, FlowStore, JobQuery, Load, Note, QueueCounts, Sink, Tally } from '../../backend.ts'
 import { systemClock, type Clock } from '../../clock.ts'
 import { errors } from '../../errors.ts'
-import { isFinal, type Attempt, type CancelReason, type JobRecord, type JobState, type NewJob, type Outcome } from '../../job.ts'
+import {
+  isFinal, type Attempt, type CancelReason, type JobRecord, type JobState, type NewJob, type Outcome, type Duplicate, type Duplicates, type FlowNode
+} from '../../job.ts'
 import type { Copied } from '../../json.ts'
 import { endingOf, remember, toRecord, type Entry, type EntryAttempt } from './entry.ts'
+import { parentOf } from './flows.ts'
 import { Lifecycle } from './lifecycle.ts'
 import type { Queue } from './queue.ts'
 import { MemorySchedules } from './schedules.ts'
@@ -30,6 +33,7 @@ export class Memory implements Backend {
   readonly capabilities = { inline: true, delay: true, ttl: true, priority: true, limiter: true, deduplication: true, groups: true, cancelled: true, patch: true }
   readonly clock: Clock
   readonly schedules = new MemorySchedules()
+  readonly flows: FlowStore = { add: (root) => { this.#addFlow(root) } }
   #sink: Sink | undefined
   #started: Lifecycle | undefined
 
@@ -78,6 +82,15 @@ export class Memory implements Backend {
       this.#jobs.stir(entry.home)
     }
     return duplicates
+  }
+
+  #addFlow (root: FlowNode): void {
+    const check = ({ job, children }: FlowNode): void => {
+      this.#jobs.queue(job.queue) // throws before anything has changed
+      for (const child of children) check(child)
+    }
+    check(root)
+    this.#jobs.families.add(root, this.clock.monotonic())
   }
 
   /** Delivers one job that waits or is delayed, whatever `want` says. Answers whether there is one. */
@@ -152,8 +165,10 @@ export class Memory implements Backend {
       this.#sink?.abort(entry.attempt, 'cancel', detail)
       return 'cancelling'
     }
+    const children = entry.state === 'waiting-children' && reason !== 'shutdown' ? this.#jobs.families.waitingFor(entry) : []
     endingOf(entry).reason = reason
     this.#jobs.end(entry, 'cancelled', this.clock.monotonic())
+    for (const child of children) if (this.cancel(child.id, reason, detail) === 'cancelled') this.#sink?.report({ kind: 'cancelled', job: child.job, reason })
     return 'cancelled'
   }
 
@@ -241,7 +256,9 @@ export class Memory implements Backend {
   }
 
   #record (entry: Entry): JobRecord {
-    return toRecord(entry, this.#offset, entry.home.holdsUntil(entry, this.clock.monotonic()))
+    const record = toRecord(entry, this.#offset, entry.home.holdsUntil(entry, this.clock.monotonic()))
+    const parent = parentOf(entry)
+    return parent === undefined ? record : { ...record, parent }
   }
 
   /** A waiting job that its queue's limiter holds back is shown as delayed. */

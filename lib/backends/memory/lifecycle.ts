@@ -7,15 +7,18 @@
 import type { BackendSettings, Change, Sink } from '../../backend.ts'
 import type { Clock } from '../../clock.ts'
 import { Deadlines } from '../../deadlines.ts'
+import { describe } from '../../describe.ts'
+import { errors } from '../../errors.ts'
 import type { DelayReason, FinalState, NewJob } from '../../job.ts'
 import { ById } from './by-id.ts'
 import { Deduplication } from './deduplication.ts'
 import { Entry, EntryAttempt, GroupedAttempt, Timing, endingOf } from './entry.ts'
+import { childrenOf, Families, type FlowLife } from './flows.ts'
 import type { Group } from './groups.ts'
 import { Kept } from './lists.ts'
 import { Queue, type Standing } from './queue.ts'
 
-export class Lifecycle {
+export class Lifecycle implements FlowLife {
   /** In the order of making, which is the order of ids too. */
   readonly index = new ById<Entry>()
   readonly queues = new Map<string, Queue<Entry>>()
@@ -27,6 +30,8 @@ export class Lifecycle {
   readonly #limits: Deadlines<Queue<Entry> | Group<Entry>>
   readonly #done: Kept<Entry>
   readonly #dead: Kept<Entry>
+  /** From the first flow on. */
+  #families: Families | undefined
   #closed = false
 
   constructor (clock: Clock, sink: Sink, settings: BackendSettings) {
@@ -87,6 +92,23 @@ export class Lifecycle {
     if (job.policy.deduplication !== undefined) this.ids.ended(job, state)
     this.#move(entry, entry.home[state], now)
     this.#keeper(state).add(entry, now)
+    this.#families?.ended(entry, state, now)
+  }
+
+  get families (): Families {
+    return (this.#families ??= new Families(this, this.#sink))
+  }
+
+  awaitChildren (entry: Entry, now: number): void {
+    this.#move(entry, entry.home['waiting-children'], now)
+  }
+
+  /** It waited for a child that did not complete. */
+  fail (entry: Entry, child: Entry, now: number): void {
+    const ending = endingOf(entry)
+    ending.failure = 'unrecoverable'
+    ending.error = describe(new errors.ChildFailed(child.id))
+    this.end(entry, 'failed', now)
   }
 
   /** A dead letter comes back to life. */
@@ -193,6 +215,8 @@ export class Lifecycle {
       ? new EntryAttempt(entry, waited, granted)
       : new GroupedAttempt(entry, waited, granted, entry.home.groupsInTurn.begun(entry.group, now))
     entry.attempt = attempt
+    const children = this.#families === undefined ? undefined : childrenOf(entry)
+    if (children !== undefined) attempt.children = children
     this.#move(entry, entry.home.active, now) // last: a listener may read or cancel the job
     return attempt
   }

@@ -33,6 +33,7 @@ export class Queue<E extends Grouped<E>> implements Deadline {
   readonly pending = new Standing<E>(this, 'pending')
   readonly waiting = new Standing<E>(this, 'waiting')
   readonly delayed = new Standing<E>(this, 'delayed')
+  readonly 'waiting-children' = new Standing<E>(this, 'waiting-children')
   readonly active = new Standing<E>(this, 'active')
   readonly completed = new Standing<E>(this, 'completed')
   readonly failed = new Standing<E>(this, 'failed')
@@ -100,6 +101,7 @@ export class Queue<E extends Grouped<E>> implements Deadline {
       pending: this.pending.jobs,
       waiting: this.waiting.jobs - limited,
       delayed: this.delayed.jobs + limited,
+      'waiting-children': this['waiting-children'].jobs,
       active: this.active.jobs,
       completed: this.completed.jobs,
       failed: this.failed.jobs,

@@ -1,7 +1,7 @@
 /** Attempts: claimed in batches, told about, settled by who still owns them. */
 import type { QueueSettings } from '../../backend.ts'
 import type { ErrorFacts } from '../../describe.ts'
-import type { JobState, Outcome } from '../../job.ts'
+import type { ChildRecord, JobState, Outcome } from '../../job.ts'
 import type { Json } from '../../json.ts'
 import { shareOut, startsOf, type Share } from './groups.ts'
 import { grantStarts, startHappened } from './limits.ts'
@@ -11,9 +11,10 @@ import type { Transaction } from './transaction.ts'
 const claimOf = (group: string): string => `UPDATE background_jobs SET state = 'active', owner = ?, token = ?, attempts_made = attempts_made + 1, started_at = ?,
   fresh = CASE fresh WHEN 1 THEN 2 ELSE 0 END, expires_at = NULL, overdue = NULL, cancel = NULL
   WHERE seq IN (SELECT seq FROM background_jobs WHERE queue = ? AND state = 'waiting' AND group_id ${group} ORDER BY priority DESC, ready_at, seq LIMIT ?)
-  RETURNING seq, id, name, queue, payload, bytes, created_at, request_id, policy, carrier, priority, group_id, attempts_made, fresh, ready_at, owner, token, history`
+  RETURNING seq, id, name, queue, payload, bytes, created_at, request_id, policy, carrier, priority, group_id, attempts_made, fresh, ready_at, owner, token, history, children_left`
 const CLAIM = claimOf('IS NULL')
 const CLAIM_IN_GROUP = claimOf('IS NOT NULL AND group_id = ?')
+const CHILDREN = 'SELECT id, name, state, result, error FROM background_children WHERE parent = ? ORDER BY no'
 const OWNED = "WHERE seq = ? AND owner = ? AND token = ? AND state = 'active'"
 const COMPLETE = `UPDATE background_jobs SET state = 'completed', owner = NULL, finished_at = ?, ended = ?, result = ?, result_omitted = ?, error = NULL ${OWNED}`
 const POSTPONE = `UPDATE background_jobs SET state = ?, owner = NULL, ready_at = ?, run_at = ?, delay_reason = ?, attempts_made = attempts_made - ?,
@@ -42,7 +43,9 @@ export function claim (tx: Transaction, queue: string, limit: number, token: num
   const attempts = rows.map(({ row, groupSlot }, at) => {
     tx.move(row.id, queue, 'waiting', 'active')
     if (row.fresh === 2) tx.room(queue, row.bytes, -1)
-    return new ClaimedAttempt(row, tx.jobOf(row), Math.max(0, tx.now - (row.ready_at ?? tx.now)), slots?.take(at) ?? -1, groupSlot)
+    const attempt = new ClaimedAttempt(row, tx.jobOf(row), Math.max(0, tx.now - (row.ready_at ?? tx.now)), slots?.take(at) ?? -1, groupSlot)
+    if (row.children_left !== null) attempt.children = childrenOf(tx, row.id)
+    return attempt
   })
   return { attempts, drained: rows.length < most && shared?.heldUntil === undefined, heldUntil: rows.length < most ? shared?.heldUntil : undefined }
 }
@@ -62,6 +65,16 @@ function claimRows (tx: Transaction, sql: string, token: number, ...selected: Ar
 function claimShare (tx: Transaction, queue: string, token: number, { group, jobs, places, take }: Share): Placed[] {
   const placed = group === undefined ? claimRows(tx, CLAIM, token, queue, jobs) : claimRows(tx, CLAIM_IN_GROUP, token, queue, group, jobs)
   return placed.map(({ row }, at) => ({ row, place: places[at] as number, groupSlot: take(at) }))
+}
+
+/** What became of the children of a parent that starts. */
+function childrenOf (tx: Transaction, parent: string): ChildRecord[] {
+  return tx.db.all<{ id: string, name: string, state: JobState | null, result: string | null, error: string | null }>(CHILDREN, parent).map(({ id, name, state, result, error }) => ({
+    id, name,
+    state: state ?? 'active',
+    ...(result !== null && { result: JSON.parse(result) as Json }),
+    ...(error !== null && { error: JSON.parse(error) as ErrorFacts })
+  }))
 }
 
 /** The body of an attempt has begun, or never will. */

@@ -2,8 +2,8 @@
  * Which job stands for a deduplication id. A row is made when a job comes; triggers let it go when the job ends, lives
  * again or is forgotten, and time when its `until` is over.
  */
-import type { Duplicate } from '../../backend.ts'
-import type { NewJob } from '../../job.ts'
+
+import type { NewJob, Duplicate } from '../../job.ts'
 import type { Transaction } from './transaction.ts'
 
 const FIND = 'SELECT job AS id, print FROM background_ids WHERE key = ? AND (until IS NULL OR until > ?)'

@@ -12,6 +12,7 @@ import { Arrivals } from './arrivals.ts'
 import { claim } from './attempts.ts'
 import { Commits } from './commits.ts'
 import { forgetIds } from './deduplication.ts'
+import { decideParents } from './flows.ts'
 import { tidyStarts } from './groups.ts'
 import { fitStarts } from './limits.ts'
 import { BEAT, Processes } from './processes.ts'
@@ -186,6 +187,7 @@ export class Engine {
   #rideAlong (tx: Transaction): void {
     if (this.#closed) return
     const ride = rideOf(tx)
+    if (tx.ends > 0) decideParents(tx)
     if (ride.due) {
       passTime(tx)
       ride.passed = true

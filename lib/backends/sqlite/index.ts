@@ -1,13 +1,14 @@
 /** The backend in a SQLite file: accepted jobs survive the process, and with `synchronous: 'full'` the power cut. */
-import type { Backend, BackendSettings, CancelAnswer, Change, Duplicate, Duplicates, JobQuery, Load, Note, QueueCounts, Sink, Tally } from '../../backend.ts'
+import type { Backend, BackendSettings, CancelAnswer, Change, FlowStore, JobQuery, Load, Note, QueueCounts, Sink, Tally } from '../../backend.ts'
 import * as check from '../../check.ts'
 import { systemClock, type Clock } from '../../clock.ts'
 import { errors } from '../../errors.ts'
-import type { Attempt, CancelReason, JobRecord, NewJob, Outcome } from '../../job.ts'
+import type { Attempt, CancelReason, JobRecord, NewJob, Outcome, Duplicate, Duplicates, FlowNode } from '../../job.ts'
 import type { Copied } from '../../json.ts'
 import { begun, noteOverdue, noteProgress, settle } from './attempts.ts'
 import { openFile, prepareConnection, stopWaiting, type SqliteDatabase } from './driver.ts'
 import { Engine } from './engine.ts'
+import { cancelChildren, insertFlow, stage } from './flows.ts'
 import { ClaimedAttempt } from './row.ts'
 import { SqliteSchedules } from './schedules.ts'
 import { migrate } from './schema.ts'
@@ -58,6 +59,7 @@ class Sqlite implements Backend {
   readonly #path: string | undefined
   readonly #database: SqliteDatabase | undefined
   readonly #synchronous: 'full' | 'normal'
+  readonly flows: FlowStore = { add: (root) => this.#addFlow(root) }
   #open: SqliteDatabase | undefined
   #started: Engine | undefined
 
@@ -130,6 +132,24 @@ class Sqlite implements Backend {
     }
   }
 
+  async #addFlow (root: FlowNode): Promise<void> {
+    const engine = this.#engine
+    const jobs: NewJob[] = []
+    const collect = ({ job, children }: FlowNode): void => {
+      jobs.push(job)
+      for (const child of children) collect(child)
+    }
+    collect(root)
+    for (const { queue } of jobs) engine.queue(queue) // throws before anything has changed
+    const staged = stage(root)
+    const arrive = engine.arrivals.travel(jobs, false)
+    try {
+      await engine.write((tx) => { insertFlow(tx, staged) })
+    } finally {
+      arrive()
+    }
+  }
+
   async release (ids: readonly string[]): Promise<void> {
     const engine = this.#engine
     const staged = engine.arrivals.come(ids)
@@ -142,7 +162,11 @@ class Sqlite implements Backend {
 
   async cancel (id: string, reason: CancelReason, detail: string): Promise<CancelAnswer> {
     const engine = this.#engine
-    const answer = await engine.write((tx) => cancel(tx, id, reason, detail))
+    const answer = await engine.write((tx) => {
+      const cancelled = cancel(tx, id, reason, detail)
+      if (cancelled === 'cancelled') cancelChildren(tx, id, reason)
+      return cancelled
+    })
     if (answer === 'cancelling') engine.abort(id, detail)
     else engine.arrivals.forget(id)
     return answer

@@ -20,7 +20,7 @@ const LEVEL = `SELECT priority, ready_at FROM background_jobs WHERE queue = ? AN
 const ENDED = `SELECT id, state, ended FROM background_jobs WHERE state IN ('completed', 'cancelled') AND ended > ? AND ended <= ?
   UNION ALL SELECT id, state, ended FROM background_jobs WHERE state = 'failed' AND ended > ? AND ended <= ? ORDER BY ended`
 
-const ALL: readonly JobState[] = ['pending', 'waiting', 'delayed', 'active', 'completed', 'failed', 'cancelled']
+const ALL: readonly JobState[] = ['pending', 'waiting', 'delayed', 'waiting-children', 'active', 'completed', 'failed', 'cancelled']
 /** Levels of priority looked at for the oldest waiting job. */
 const MOST_LEVELS = 100
 
@@ -123,5 +123,5 @@ export class Reads {
 }
 
 function none (): QueueCounts {
-  return { pending: 0, waiting: 0, delayed: 0, retrying: 0, limited: 0, active: 0, completed: 0, failed: 0, cancelled: 0, oldestWaitingMs: 0 }
+  return { pending: 0, waiting: 0, delayed: 0, 'waiting-children': 0, retrying: 0, limited: 0, active: 0, completed: 0, failed: 0, cancelled: 0, oldestWaitingMs: 0 }
 }

@@ -1,7 +1,7 @@
 /** Jobs as rows, and rows as jobs. */
 import type { ErrorFacts } from '../../describe.ts'
 import {
-  iso, type Attempt, type CancelReason, type Carrier, type DelayReason, type FailedAttempt, type Failure, type JobRecord, type JobState, type NewJob,
+  iso, type Attempt, type CancelReason, type Carrier, type ChildRecord, type DelayReason, type FailedAttempt, type Failure, type JobRecord, type JobState, type NewJob,
   type OmittedResult, type Policy
 } from '../../job.ts'
 import type { Json } from '../../json.ts'
@@ -42,11 +42,13 @@ export interface Row {
   reason: CancelReason | null
   history: string | null
   group_id: string | null
+  parent: string | null
+  children_left: number | null
 }
 
 /** What is read of a job that starts. */
 export type JobRow = Pick<Row, 'seq' | 'id' | 'name' | 'queue' | 'payload' | 'bytes' | 'created_at' | 'request_id' | 'policy' | 'carrier' | 'priority' | 'group_id'>
-export type ClaimedRow = JobRow & Pick<Row, 'attempts_made' | 'fresh' | 'ready_at' | 'owner' | 'token' | 'history'>
+export type ClaimedRow = JobRow & Pick<Row, 'attempts_made' | 'fresh' | 'ready_at' | 'owner' | 'token' | 'history' | 'children_left'>
 
 /** Options that a job may have other than its task. Functions cannot be kept: they are always the task's own. */
 const KEPT = ['attempts', 'backoff', 'timeout', 'ttl'] as const
@@ -103,6 +105,7 @@ export class ClaimedAttempt implements Attempt {
   readonly slot: number
   /** The same in that of its group. */
   readonly groupSlot: number
+  declare children?: readonly ChildRecord[]
 
   constructor (row: Pick<Row, 'attempts_made' | 'seq' | 'owner' | 'token' | 'history'>, job: StoredJob, waited: number, slot: number, groupSlot: number) {
     this.job = job
@@ -155,6 +158,7 @@ export function toRecord (row: Row, limitedUntil: number | undefined): JobRecord
 
 function withEnd (record: JobRecord, row: Row): JobRecord {
   if (row.carrier !== null) record.carrier = JSON.parse(row.carrier) as Carrier
+  if (row.parent !== null) record.parent = row.parent
   if (row.result !== null) record.result = JSON.parse(row.result) as Json
   if (row.result_omitted !== null) record.resultOmitted = row.result_omitted
   if (row.error !== null) record.error = JSON.parse(row.error) as ErrorFacts

@@ -1,6 +1,7 @@
 /** The tables, and how an older file becomes a newer one. */
 import { errors } from '../../errors.ts'
 import { IDS_SCHEMA } from './deduplication.ts'
+import { FLOWS_SCHEMA } from './flows.ts'
 import { GROUPS_SCHEMA } from './groups.ts'
 import { unlessUnusable, type SqliteDatabase } from './driver.ts'
 import { SCHEDULES_SCHEMA } from './schedules.ts'
@@ -46,7 +47,10 @@ CREATE TABLE background_jobs (
   reason TEXT,
   history TEXT,
   group_id TEXT,
-  dedup TEXT
+  dedup TEXT,
+  parent TEXT,
+  ignored INTEGER,
+  children_left INTEGER
 );
 CREATE INDEX background_ready ON background_jobs (queue, priority DESC, ready_at, seq) WHERE state = 'waiting' AND group_id IS NULL;
 CREATE INDEX background_due ON background_jobs (run_at) WHERE state = 'delayed';
@@ -76,7 +80,7 @@ CREATE TABLE background_starts (
   PRIMARY KEY (queue, slot)
 ) WITHOUT ROWID;
 CREATE INDEX background_starts_at ON background_starts (queue, at);
-${IDS_SCHEMA}${GROUPS_SCHEMA}${SCHEDULES_SCHEMA}`
+${IDS_SCHEMA}${GROUPS_SCHEMA}${FLOWS_SCHEMA}${SCHEDULES_SCHEMA}`
 
 /** Each makes the next version; once released, none is changed. */
 const MIGRATIONS = [FIRST]

@@ -1,6 +1,6 @@
 /** Adding, releasing, cancelling, retrying and removing jobs. */
-import { startDelay, isFinal, type CancelReason, type JobState, type NewJob } from '../../job.ts'
-import type { CancelAnswer, Duplicate } from '../../backend.ts'
+import { startDelay, isFinal, type CancelReason, type JobState, type NewJob, type Duplicate } from '../../job.ts'
+import type { CancelAnswer } from '../../backend.ts'
 import type { Copied } from '../../json.ts'
 import type { Staged } from './arrivals.ts'
 import { enter, mark } from './deduplication.ts'

@@ -34,10 +34,13 @@ function contractOn (store: Store): Promise<unknown> {
     gaps: {
       'a job can be read when its end is told, even where nothing is kept': 'BullMQ removes what is not kept in the same step in which it ends',
       ...(store.kind.name === 'postgres' ? {
-        'a retried dead letter starts again at attempt 1, and keeps its history': 'on PostgreSQL BullMQ forgets how a job failed when it starts again'
+        'a retried dead letter starts again at attempt 1, and keeps its history': 'on PostgreSQL BullMQ forgets how a job failed when it starts again',
+        'a dead child that is retried does not count twice': 'on PostgreSQL BullMQ takes its second end for that of another child'
       } : undefined),
       'dead letters are retried with the spacing asked for': 'BullMQ starts a dead letter again at once: until its turn it stays one',
-      'a dead letter that starts again takes its deduplication id again, unless another job has it': 'BullMQ starts it again without its id'
+      'a dead letter that starts again takes its deduplication id again, unless another job has it': 'BullMQ starts it again without its id',
+      'a child that is cancelled fails its parent': 'BullMQ takes it out, and its parent goes on without it',
+      'a parent that waits longer than its ttl expires': 'BullMQ looks at it when it would start'
     }
   })
 }

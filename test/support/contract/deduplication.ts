@@ -1,6 +1,6 @@
 /** Deduplication, as every backend that has it keeps it. */
+import type { Duplicates } from '../../../lib/job.ts'
 import { boom, completed, dead, type Bench, type JobParts, type Promises } from '../contract.ts'
-import type { Duplicates } from '../../../lib/backend.ts'
 
 const once = (id: string, more: JobParts = {}): JobParts => ({ ...more, deduplication: { id, ttl: 0 } })
 const every = (ttl: number, id: string, more: JobParts = {}): JobParts => ({ ...more, deduplication: { id, ttl } })
