@@ -198,7 +198,7 @@ export interface Backend {
   /** Absent: it keeps no schedules. */
   readonly schedules?: ScheduleStore
   /** Absent: it keeps no flows. */
-  readonly flows?: FlowStore
+  readonly flows?: FlowStore | undefined
   /** True from a call that the store refused or did not answer until one succeeds. */
   readonly unreachable?: boolean
 
