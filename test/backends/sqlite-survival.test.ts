@@ -336,3 +336,17 @@ t.test('before it go those whose delay has just ended, and those of a higher pri
   await bench.rest()
   t.strictSame(bench.names(), ['delayed', 'now', 'high', 'low', 'urgent'])
 })
+
+t.test('what is added in the moment of the close is kept, and does not start here', here, async (t) => {
+  const path = freshFile(t)
+  const first = await enter(t, path)
+  first.backend.want('default', 2)
+  const job = first.job()
+  const added = Promise.resolve(first.backend.enqueue([job], false))
+  await first.backend.close()
+  await added
+  await first.rest()
+  t.strictSame(first.delivered, [])
+  const second = await enter(t, path, first.clock)
+  t.match(await second.read(job.id), { state: 'waiting', attemptsMade: 0 })
+})

@@ -149,6 +149,7 @@ export class Engine {
   close (): void {
     if (this.#closed) return
     this.#closed = true
+    for (const queue of this.#queues.values()) queue.want = 0
     this.#alarm.clear()
     if (this.#lookTimer !== undefined) this.#clock.clearTimer(this.#lookTimer)
     this.#commits.close((tx) => { leave(tx) })
