@@ -11,7 +11,7 @@ import { payload, type StoreSettings, type StoreSubject } from './index.ts'
 const INSERT = `INSERT INTO background_jobs (id, name, queue, state, payload, bytes, created_at, attempts, priority, ready_at)
   VALUES (?, 'light', 'default', 'waiting', ?, ?, ?, 5, 0, ?)`
 const CLAIM = `UPDATE background_jobs SET state = 'active', owner = 1, token = ?, attempts_made = attempts_made + 1, started_at = ?, fresh = 0
-  WHERE seq IN (SELECT seq FROM background_jobs WHERE queue = 'default' AND state = 'waiting' ORDER BY priority DESC, ready_at, seq LIMIT ?)
+  WHERE seq IN (SELECT seq FROM background_jobs WHERE queue = 'default' AND state = 'waiting' AND group_id IS NULL ORDER BY priority DESC, ready_at, seq LIMIT ?)
   RETURNING seq, payload`
 const COMPLETE = "UPDATE background_jobs SET state = 'completed', owner = NULL, finished_at = ?, ended = ? WHERE seq = ? AND owner = 1 AND state = 'active'"
 
