@@ -225,6 +225,8 @@ export interface Backend {
    * only given to who is capable of `patch`.
    */
   retry (ids: readonly string[], spacing: number, payloads?: ReadonlyMap<string, Copied>): Awaitable<number>
+  /** A delayed job may start now. Answers whether it was delayed. Absent: cannot. */
+  promote? (id: string): Awaitable<boolean>
   /** Forgets final jobs. Answers how many. */
   remove (ids: readonly string[]): Awaitable<number>
 

@@ -6,7 +6,7 @@ import type { JobOptions } from './job-options.ts'
 import type { Propagator } from './propagator.ts'
 import type { Intake } from './jobs/add.ts'
 import type { Bulk, BulkJob } from './jobs/bulk.ts'
-import type { Control, QueueStatus } from './jobs/control.ts'
+import type { Control, JobPage, JobsQuery, QueueStatus } from './jobs/control.ts'
 import type { DeadLetters } from './jobs/dead-letters.ts'
 import type { FlowHandle, FlowJob, Flows } from './jobs/flow.ts'
 import { Handle, type JobHandle } from './jobs/handle.ts'
@@ -76,6 +76,12 @@ export interface Background<Provider extends FastifyTypeProvider = FastifyTypePr
 
   /** What is known of a job; `undefined` when it is unknown or no longer kept. */
   get (id: string): Promise<JobRecord | undefined>
+  /** Jobs in all states, by state, task and queue, page by page. @throws FST_BG_BAD_OPTION, FST_BG_UNKNOWN_OPTION */
+  list (query?: JobsQuery): Promise<JobPage>
+  /** Starts a delayed job now. Answers whether it was delayed. @throws FST_BG_NOT_SUPPORTED where the backend cannot */
+  promote (id: string): Promise<boolean>
+  /** Forgets a job that has ended. Answers whether there was one. */
+  remove (id: string): Promise<boolean>
   /** Jobs by state, for each queue, as in health. */
   counts (): Promise<Record<string, QueueStatus>>
   /** All numbers at one moment, for a metrics system; see also the subpath `metrics`. */
@@ -171,6 +177,9 @@ export class BackgroundFacade implements Omit<Background, 'define' | 'add' | 'sc
   addBulk (jobs: readonly BulkJob[]): Promise<JobHandle[]> { return this.#core.bulk.add(jobs, this.#app) }
   flow (flow: FlowJob): Promise<FlowHandle> { return this.#core.flows.add(flow, this.#app) }
   get (id: string): Promise<JobRecord | undefined> { return this.#core.control.get(id) }
+  list (query?: JobsQuery): Promise<JobPage> { return this.#core.control.page(query) }
+  promote (id: string): Promise<boolean> { return this.#core.control.promote(id) }
+  remove (id: string): Promise<boolean> { return this.#core.control.remove(id) }
   stats (): Promise<Stats> { return this.#core.stats.read() }
   counts (): Promise<Record<string, QueueStatus>> { return this.#core.control.counts() }
   cancel (id: string, reason?: string): Promise<CancelAnswer> { return this.#core.control.cancel(id, reason) }

@@ -23,7 +23,7 @@ export type {
 export type { JobOptions } from './job-options.ts'
 export type { BulkJob } from './jobs/bulk.ts'
 export type { FlowHandle, FlowJob, FlowOptions } from './jobs/flow.ts'
-export type { FinishedOptions, QueueStatus } from './jobs/control.ts'
+export type { FinishedOptions, JobPage, JobsQuery, QueueStatus } from './jobs/control.ts'
 export type { DeadLetter, DeadLetterGroup } from './jobs/dead-letter-groups.ts'
 export type { Canary, DeadLetterAnswer, DeadLetterRetryOptions } from './jobs/dead-letter-replay.ts'
 export type { DeadLetterFilter, DeadLetterGroups, DeadLetterPage, DeadLetterQuery, DeadLetters } from './jobs/dead-letters.ts'

@@ -23,6 +23,7 @@ const arrows: Arrows = {
   testing: [...words, 'type jobs', 'backends/memory', 'testing'],
   // Subpaths: built on the public door.
   metrics: [...words, 'metrics', 'type index'],
+  'bull-board': [...words, 'bull-board', 'http/access', 'type background', 'type options'],
   tracing: [...words, 'tracing', 'type index'],
   background: [...words, 'options', 'observe', 'jobs'],
   plugin: ['*'],

@@ -137,6 +137,12 @@ class Composite implements Backend {
     return done
   }
 
+  async promote (id: string): Promise<boolean> {
+    const holder = await this.#holderOf(id)
+    if (holder !== undefined && holder.promote === undefined) throw new errors.NotSupported('promoting a delayed job', holder.name)
+    return await holder?.promote?.(id) ?? false
+  }
+
   async remove (ids: readonly string[]): Promise<number> {
     let done = 0
     for (const [member, own] of await this.#partsOf(ids)) done += await member.remove(own)

@@ -45,8 +45,8 @@ export async function fromHere (request: FastifyRequest, _reply: FastifyReply): 
   const { headers } = request
   const site = headers['sec-fetch-site']
   if (site !== undefined && site !== 'same-origin' && site !== 'none') throw new errors.CrossSite()
-  // A browser never sends DELETE to another site without asking.
-  if (request.method === 'DELETE') return
+  // A browser never sends another method than POST to another site without asking.
+  if (request.method !== 'POST') return
   const type = headers['content-type'] ?? ''
   if (!/^application\/json\s*(;|$)/i.test(type)) throw new errors.NotJson()
   // Fastify refuses an empty body that is said to be JSON. Here it is one without wishes.

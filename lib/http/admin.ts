@@ -1,8 +1,8 @@
 /** The routes that list jobs and steer them: for those whom `authorize` lets in, asked at each request. */
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { errors } from '../errors.ts'
-import type { JobRecord, JobState } from '../job.ts'
-import type { Control } from '../jobs/control.ts'
+import type { JobRecord } from '../job.ts'
+import type { Control, JobsQuery } from '../jobs/control.ts'
 import type { DeadLetter } from '../jobs/dead-letter-groups.ts'
 import type { DeadLetterAnswer, DeadLetterRetryOptions } from '../jobs/dead-letter-replay.ts'
 import type { DeadLetterFilter, DeadLetterQuery, DeadLetters } from '../jobs/dead-letters.ts'
@@ -21,15 +21,6 @@ export interface AdminParts {
   readonly redact: ((job: JobRecord) => void) | undefined
 }
 
-interface ListQuery {
-  state?: JobState[]
-  task?: string
-  queue?: string
-  order: 'oldest' | 'newest'
-  after?: string
-  limit: number
-}
-
 const { errorSchema } = schemas
 const refused = { 403: errorSchema }
 /** Of routes that change something. */
@@ -45,22 +36,19 @@ export function addAdminRoutes (app: FastifyInstance, routes: RouteSettings, par
 }
 
 function addListRoute (app: FastifyInstance, routes: RouteSettings, { control, access, redact }: AdminParts): void {
-  addRoute<{ Querystring: ListQuery }>(app, routes, {
+  addRoute<{ Querystring: JobsQuery }>(app, routes, {
     method: 'GET',
     path: '/jobs',
     summary: 'Background jobs, a page of them',
     schema: { querystring: schemas.listQuery, response: { 200: schemas.listSchema, ...refused } },
     handler: async (request, reply) => {
       await access.ask(request, 'list')
-      const { state, task, order, limit, ...query } = request.query
-      const found = await control.list({
-        ...query, newestFirst: order === 'newest', limit: limit + 1, ...(state && { states: state }), ...(task !== undefined && { name: task })
-      })
+      const { jobs, next } = await ofClient(() => control.page(request.query))
       const shown: ListedBody[] = []
       // What a reader may not read is left out, so a page may be shorter than its limit.
-      for (const job of found.slice(0, limit)) if (await access.may(request, 'read', job)) shown.push(listedBody(job, redact))
+      for (const job of jobs) if (await access.may(request, 'read', job)) shown.push(listedBody(job, redact))
       reply.header('cache-control', 'no-store')
-      return { jobs: shown, next: found.length > limit ? found[limit - 1]?.id : null }
+      return { jobs: shown, next }
     }
   })
 }

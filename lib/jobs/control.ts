@@ -1,9 +1,9 @@
 /** Reading and steering jobs. */
-import type { Backend, CancelAnswer, JobQuery, QueueCounts } from '../backend.ts'
+import type { Backend, CancelAnswer, QueueCounts } from '../backend.ts'
 import * as check from '../check.ts'
 import { errors } from '../errors.ts'
 import { isId } from '../id.ts'
-import { isFinal, type JobRecord, type JobState } from '../job.ts'
+import { isFinal, MOVES, type JobRecord, type JobState } from '../job.ts'
 import type { Observer } from '../observe.ts'
 import type { Changes } from './changes.ts'
 import type { Dispatch } from './dispatch.ts'
@@ -20,6 +20,37 @@ export interface FinishedOptions {
 export interface QueueStatus extends Omit<QueueCounts, 'retrying' | 'limited' | 'oldestWaitingMs'> {
   concurrency: number
   paused: boolean
+}
+
+/** Which jobs to list; without it, all of them, page by page. */
+export interface JobsQuery {
+  /** One state, or several. @default all */
+  state?: JobState | readonly JobState[] | undefined
+  task?: string | undefined
+  queue?: string | undefined
+  /** Of making. @default 'oldest' */
+  order?: 'oldest' | 'newest' | undefined
+  /** The `next` of the page before. */
+  after?: string | undefined
+  /** 1 to 1 000. @default 100 */
+  limit?: number | undefined
+}
+
+/** Jobs in the order asked for. */
+export interface JobPage {
+  jobs: JobRecord[]
+  /** For `after`; null on the last page. */
+  next: string | null
+}
+
+const aState: check.Check = (value) => typeof value === 'string' && Object.hasOwn(MOVES, value) ? undefined : `a state: ${Object.keys(MOVES).join(', ')}`
+const QUERY_CHECKS: check.Checks = {
+  state: (value) => check.isArray(value) ? value.map(aState).find((fault) => fault !== undefined) : aState(value),
+  task: check.name,
+  queue: check.name,
+  order: check.oneOf('oldest', 'newest'),
+  after: (value) => isId(value) ? undefined : 'the id of a job',
+  limit: check.integer(1, 1_000)
 }
 
 const WAIT_CHECKS: check.Checks = {
@@ -62,8 +93,26 @@ export class Control {
     }))
   }
 
-  list (query: JobQuery): Promise<JobRecord[]> {
-    return Promise.resolve(this.backend.list(query))
+  async page (query: JobsQuery = {}): Promise<JobPage> {
+    const { state, task, queue, order = 'oldest', after, limit = 100 } = check.options<JobsQuery>('list(query)', QUERY_CHECKS, query)
+    const found = await this.backend.list({
+      newestFirst: order === 'newest', limit: limit + 1, ...(state !== undefined && { states: typeof state === 'string' ? [state] : state }),
+      ...(task !== undefined && { name: task }), ...(queue !== undefined && { queue }), ...(after !== undefined && { after })
+    })
+    const jobs = found.slice(0, limit)
+    return { jobs, next: found.length > limit ? (jobs.at(-1) as JobRecord).id : null }
+  }
+
+  /** @throws FST_BG_NOT_SUPPORTED */
+  async promote (id: string): Promise<boolean> {
+    if (await this.get(id) === undefined) return false
+    if (this.backend.promote === undefined) throw new errors.NotSupported('promoting a delayed job', this.backend.name)
+    return this.backend.promote(id)
+  }
+
+  async remove (id: string): Promise<boolean> {
+    const record = await this.get(id)
+    return record !== undefined && isFinal(record.state) && await this.backend.remove([id]) === 1
   }
 
   /** `reason` is a text for the log and for the signal's reason; the status says `user`. */

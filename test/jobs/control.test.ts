@@ -89,7 +89,7 @@ t.test('counts', async (t) => {
   t.test('shows each queue with its states, its concurrency and whether it is paused', async (t) => {
     const { background } = await ready(t, { concurrency: 3 })
     t.strictSame(await background.counts(), {
-      default: { pending: 0, waiting: 0, delayed: 0, active: 0, completed: 0, failed: 0, cancelled: 0, concurrency: 3, paused: false }
+      default: { pending: 0, waiting: 0, delayed: 0, active: 0, 'waiting-children': 0, completed: 0, failed: 0, cancelled: 0, concurrency: 3, paused: false }
     })
   })
 
@@ -228,6 +228,45 @@ t.test('cancel', async (t) => {
     await background.cancel(job.id, 'the customer called')
     t.match(said('job cancelled'), [{ level: 30, jobId: job.id, task: 'task', reason: 'user', detail: 'the customer called' }])
     t.equal(said('job cancelled').length, 1)
+  })
+})
+
+t.test('list, promote and remove', async (t) => {
+  t.test('list gives pages of jobs in all states, in both orders', async (t) => {
+    const { background, clock } = await ready(t, { queues: { mail: {} } })
+    const all: string[] = []
+    for (let n = 0; n < 3; n++) all.push((await background.add('task', n, n === 2 ? { delay: 1_000, queue: 'mail' } : {})).id)
+    await clock.settle()
+    const ids = async (query?: object): Promise<string[]> => (await background.list(query)).jobs.map(({ id }) => id)
+    t.same(await ids(), all)
+    t.same(await ids({ order: 'newest' }), [...all].reverse())
+    t.same(await ids({ state: 'completed' }), all.slice(0, 2))
+    t.same(await ids({ state: ['completed', 'delayed'], task: 'task', queue: 'mail' }), all.slice(2))
+    const first = await background.list({ limit: 2 })
+    t.equal(first.next, all[1])
+    t.match(await background.list({ limit: 2, after: first.next as string }), { jobs: [{ id: all[2] }], next: null })
+    for (const query of [{ limit: 0 }, { state: 'gone' }, { state: ['failed', 5] }, { order: 'up' }, { after: 'x' }]) await t.rejects(background.list(query as never), { code: 'FST_BG_BAD_OPTION' })
+    await t.rejects(background.list({ name: 'task' } as never), { code: 'FST_BG_UNKNOWN_OPTION' })
+  })
+
+  t.test('promote starts a delayed job now, and no other', async (t) => {
+    const { background, clock } = await ready(t)
+    const { id } = await background.add('task', 'x', { delay: 60_000 })
+    t.equal(await background.promote(id), true)
+    await clock.settle()
+    t.equal((await background.get(id))?.state, 'completed')
+    for (const other of [id, unknownId, 'x']) t.equal(await background.promote(other), false)
+  })
+
+  t.test('remove forgets a job that has ended, and no other', async (t) => {
+    const { background, clock } = await ready(t)
+    const { id: done } = await background.add('task')
+    const { id: later } = await background.add('task', null, { delay: 1_000 })
+    await clock.settle()
+    t.equal(await background.remove(later), false)
+    t.equal(await background.remove(done), true)
+    t.equal(await background.get(done), undefined)
+    for (const other of [done, unknownId, 'x']) t.equal(await background.remove(other), false)
   })
 })
 

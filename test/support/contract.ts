@@ -789,6 +789,24 @@ promise('only dead letters are retried, each once', async (t, bench) => {
   t.strictSame(await bench.states([failed, done, waiting]), ['waiting', 'completed', 'waiting'])
 })
 
+promise('a delayed job that is promoted may start at once; no other is touched', async (t, bench) => {
+  const { backend } = bench
+  if (backend.promote === undefined) return
+  backend.want('default', 2)
+  const later = await bench.add({ delay: 60_000 })
+  const held = await bench.add({ staged: true, delay: 60_000 })
+  t.equal(await backend.promote(later), true)
+  const attempt = await bench.take()
+  t.equal(attempt.job.id, later)
+  for (const id of [later, held, 'unknown']) t.equal(await backend.promote(id), false)
+  await bench.settle(attempt, retryIn(60_000))
+  t.equal(await backend.promote(later), true)
+  await bench.settle(await bench.take(), completed)
+  t.equal(await backend.promote(later), false)
+  t.match(await bench.states([later, held]), ['completed', 'pending'])
+  t.match((await backend.counts())['default'], { completed: 1, pending: 1, delayed: 0, retrying: 0 })
+})
+
 promise('dead letters start again with the payloads that they are given', async (t, bench) => {
   bench.backend.want('default', 1)
   const first = await bench.end(dead, { payload: { n: 1 } })

@@ -211,13 +211,9 @@ class Bullmq implements Backend {
     return done
   }
 
-  get (id: string): Promise<JobRecord | undefined> {
-    return this.#reach.bounded(() => this.#up.reader.get(id))
-  }
-
-  list (query: JobQuery): Promise<JobRecord[]> {
-    return this.#reach.bounded(() => this.#up.reader.list(query))
-  }
+  promote (id: string): Promise<boolean> { return this.#reach.bounded(() => this.#up.reader.promote(id)) }
+  get (id: string): Promise<JobRecord | undefined> { return this.#reach.bounded(() => this.#up.reader.get(id)) }
+  list (query: JobQuery): Promise<JobRecord[]> { return this.#reach.bounded(() => this.#up.reader.list(query)) }
 
   counts (): Promise<Record<string, QueueCounts>> {
     return this.#reach.bounded(async () => {

@@ -68,6 +68,14 @@ export class Reader {
     return found && this.#read(found, id)
   }
 
+  /** A delayed job may start. Answers whether it was one. */
+  async promote (id: string): Promise<boolean> {
+    const found = await this.find(id)
+    if (found === undefined || (await this.#read(found, id))?.state !== 'delayed') return false
+    await found.queue.store.getBackend().promote(id)
+    return true
+  }
+
   async list (query: JobQuery): Promise<JobRecord[]> {
     const places = await this.#places(query)
     const { after, newestFirst = false } = query

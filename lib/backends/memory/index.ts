@@ -189,6 +189,14 @@ export class Memory implements Backend {
     return done
   }
 
+  promote (id: string): boolean {
+    const entry = this.#find(id)
+    if (entry?.state !== 'delayed') return false
+    this.#jobs.postpone(entry, 0, 'delay', this.clock.monotonic())
+    this.#jobs.stir(entry.home)
+    return true
+  }
+
   remove (ids: readonly string[]): number {
     let done = 0
     for (const id of ids) {

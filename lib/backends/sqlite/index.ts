@@ -12,7 +12,7 @@ import { cancelChildren, insertFlow, stage } from './flows.ts'
 import { ClaimedAttempt } from './row.ts'
 import { SqliteSchedules } from './schedules.ts'
 import { migrate } from './schema.ts'
-import { cancel, insert, release, remove, retry } from './steer.ts'
+import { cancel, insert, promote, release, remove, retry } from './steer.ts'
 import { Connection } from './transaction.ts'
 
 export type { SqliteDatabase, SqliteStatement, SqlValue } from './driver.ts'
@@ -178,6 +178,10 @@ class Sqlite implements Backend {
       for (const id of ids) if (retry(tx, id, done * spacing, payloads?.get(id))) done++
       return done
     })
+  }
+
+  async promote (id: string): Promise<boolean> {
+    return this.#engine.write((tx) => promote(tx, id))
   }
 
   async remove (ids: readonly string[]): Promise<number> {

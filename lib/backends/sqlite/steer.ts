@@ -22,6 +22,7 @@ const CANCEL = `UPDATE background_jobs SET state = 'cancelled', reason = ?, fini
   WHERE seq = ?`
 const REVIVE = `UPDATE background_jobs SET state = ?, ready_at = ?, run_at = ?, delay_reason = 'retry', attempts_made = 0, started_at = NULL,
   finished_at = NULL, ended = NULL, failure = NULL, error = NULL, progress = NULL, cancel = NULL WHERE seq = ?`
+const PROMOTE = "UPDATE background_jobs SET state = 'waiting', ready_at = ?, run_at = NULL, delay_reason = NULL WHERE seq = ?"
 const REPLACE = 'UPDATE background_jobs SET payload = ?, bytes = ? WHERE seq = ?'
 const REMOVE = "DELETE FROM background_jobs WHERE id = ? AND state IN ('completed', 'failed', 'cancelled') RETURNING queue, state"
 
@@ -110,6 +111,15 @@ export function retry (tx: Transaction, id: string, delay: number, payload?: Cop
   tx.db.run(REVIVE, state, due, delay > 0 ? due : null, row.seq)
   tx.move(id, row.queue, 'failed', state, 'retry')
   if (delay > 0) tx.wake(due)
+  return true
+}
+
+/** Answers whether it was delayed. */
+export function promote (tx: Transaction, id: string): boolean {
+  const row = tx.db.get<Row>(FIND, id)
+  if (row?.state !== 'delayed') return false
+  tx.db.run(PROMOTE, tx.now, row.seq)
+  tx.move(id, row.queue, 'delayed', 'waiting', row.delay_reason)
   return true
 }
 

@@ -1,0 +1,138 @@
+/** One of our queues, as bull-board sees a queue. What it asks for and we have not is refused by name. */
+import type { JobCleanStatus, JobCounts, JobStatus, QueueMetrics, Status } from '@bull-board/api/typings/app'
+import { BaseAdapter } from '@bull-board/api/dist/queueAdapters/base.js'
+import type { Background } from '../background.ts'
+import { systemClock } from '../clock.ts'
+import { errors } from '../errors.ts'
+import { isFinal, type JobRecord, type JobState } from '../job.ts'
+import type { Action } from '../options.ts'
+import { ShownJob, tellLog } from './shown-job.ts'
+
+/** The request that is being answered. */
+export interface Visit {
+  readonly action: Action
+  readonly may: (job: JobRecord) => Promise<boolean>
+}
+
+export interface QueueSettings {
+  readonly readOnly: boolean
+  readonly redact: ((job: JobRecord) => void) | undefined
+  readonly visit: () => Visit
+}
+
+/** A cancelled job has ended: it is shown among the completed ones, with its reason. */
+const STATES: Readonly<Partial<Record<JobStatus, readonly JobState[]>>> = {
+  active: ['active'],
+  waiting: ['waiting', 'pending'],
+  'waiting-children': ['waiting-children'],
+  completed: ['completed', 'cancelled'],
+  failed: ['failed'],
+  delayed: ['delayed']
+}
+const STATUSES = Object.keys(STATES) as JobStatus[]
+/** Jobs that are read together. */
+const PAGE = 500
+
+export class QueueAdapter extends BaseAdapter {
+  readonly #queue: string
+  readonly #background: Background
+  readonly #settings: QueueSettings
+
+  constructor (queue: string, background: Background, settings: QueueSettings) {
+    super('bullmq', { readOnlyMode: settings.readOnly, allowCompletedRetries: false })
+    this.#queue = queue
+    this.#background = background
+    this.#settings = settings
+  }
+
+  getName (): string { return this.#queue }
+  getStatuses (): Status[] { return ['latest', ...STATUSES] as Status[] }
+  getJobStatuses (): JobStatus[] { return STATUSES }
+
+  async getJobCounts (): Promise<JobCounts> {
+    const counts = (await this.#background.counts())[this.#queue]
+    const sums = STATUSES.map((status) => [status, (STATES[status] ?? []).reduce((sum, state) => sum + ((counts as Partial<Record<JobState, number>> | undefined)?.[state] ?? 0), 0)])
+    return { latest: 0, prioritized: 0, paused: 0, ...Object.fromEntries(sums) as Record<string, number> }
+  }
+
+  /** The newest first. What the visitor may not have is left out. */
+  async getJobs (statuses: JobStatus[], start = 0, end = PAGE - 1): Promise<ShownJob[]> {
+    const shown: ShownJob[] = []
+    let at = 0
+    for await (const job of this.#read(statuses)) {
+      if (at > end) break
+      if (at++ >= start && await this.#settings.visit().may(job)) shown.push(this.#show(job))
+    }
+    return shown
+  }
+
+  async getJob (id: string): Promise<ShownJob | undefined> {
+    const job = await this.#background.get(id)
+    return job?.queue === this.#queue && await this.#settings.visit().may(job) ? this.#show(job) : undefined
+  }
+
+  async getJobLogs (id: string): Promise<string[]> {
+    const job = await this.#background.get(id)
+    return job?.queue === this.#queue && await this.#settings.visit().may(job) ? tellLog(job) : []
+  }
+
+  async isPaused (): Promise<boolean> { return (await this.#background.counts())[this.#queue]?.paused ?? false }
+  pause (): Promise<void> { return this.#background.pause(this.#queue) }
+  resume (): Promise<void> { return this.#background.resume(this.#queue) }
+
+  /** Forgets what ended more than `grace` ms ago; what waits is cancelled. */
+  async clean (status: JobCleanStatus, grace: number): Promise<void> {
+    if (status === 'active') throw new errors.NotSupported('cleaning active jobs', 'page')
+    const now = systemClock.now()
+    for (const job of await this.#all([status === 'wait' ? 'waiting' : status])) {
+      if (!isFinal(job.state)) await this.#background.cancel(job.id, 'cleaned on the page')
+      else if (Date.parse(job.finishedAt ?? job.createdAt) <= now - grace) await this.#background.remove(job.id)
+    }
+  }
+
+  async empty (): Promise<void> {
+    for (const job of await this.#all(['waiting', 'delayed'])) await this.#background.cancel(job.id, 'emptied on the page')
+  }
+
+  async promoteAll (): Promise<void> {
+    for (const job of await this.#all(['delayed'])) await this.#background.promote(job.id)
+  }
+
+  async getMetrics (): Promise<QueueMetrics> { return { meta: { count: 0, prevTS: 0, prevCount: 0 }, data: [], count: 0 } }
+  async getRedisInfo (): Promise<null> { return null }
+  async getGlobalConcurrency (): Promise<null> { return null }
+  async getJobSchedulers (): Promise<[]> { return [] }
+  async getJobSchedulersCount (): Promise<number> { return 0 }
+
+  addJob (): Promise<never> { return cannot('adding jobs') }
+  obliterate (): Promise<never> { return cannot('obliterating a queue') }
+  setGlobalConcurrency (): Promise<never> { return cannot('a global concurrency') }
+  removeJobScheduler (): Promise<never> { return cannot('changing schedules') }
+  updateJobScheduler (): Promise<never> { return cannot('changing schedules') }
+  runJobSchedulerNow (): Promise<never> { return cannot('running schedules') }
+
+  #show (job: JobRecord): ShownJob {
+    return new ShownJob(job, this.#background, this.#settings.redact)
+  }
+
+  /** All before any is changed. */
+  async #all (statuses: JobStatus[]): Promise<JobRecord[]> {
+    const all: JobRecord[] = []
+    for await (const job of this.#read(statuses)) if (await this.#settings.visit().may(job)) all.push(job)
+    return all
+  }
+
+  async * #read (statuses: JobStatus[]): AsyncGenerator<JobRecord> {
+    const state = statuses.flatMap((status) => STATES[status] ?? [])
+    for (let after: string | undefined; ;) {
+      const { jobs, next } = await this.#background.list({ queue: this.#queue, state, order: 'newest', limit: PAGE, after })
+      yield * jobs
+      if (next === null) return
+      after = next
+    }
+  }
+}
+
+async function cannot (what: string): Promise<never> {
+  throw new errors.NotSupported(what, 'page')
+}
