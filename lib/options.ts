@@ -10,7 +10,7 @@ import { resolveRoutes, type RouteSettings, type RoutesOptions } from './route-o
 import { INLINE_DEFAULTS, JOB_CHECKS, TASK_DEFAULTS, layPolicy, type JobOptions } from './job-options.ts'
 
 /** `read`: one job, also each that is about to be listed. The others are named after what they do. */
-export type Action = 'read' | 'list' | 'cancel' | 'retry' | 'remove' | 'pause' | 'resume'
+export type Action = 'read' | 'list' | 'cancel' | 'retry' | 'remove' | 'pause' | 'resume' | 'trigger'
 /**
  * Anything but `true` refuses. `job`, with its payload, where the action is on one: then a refusal is a 404, otherwise a
  * 403. May throw what the application's error handler understands, a 401 for instance.

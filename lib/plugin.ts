@@ -156,7 +156,7 @@ const plugin: FastifyPluginAsync<BackgroundTasksOptions> = async function backgr
     })
   }
 
-  addRoutes(app, settings, { registry: core.registry, clock, control, deadLetters: core.deadLetters, health, drain })
+  addRoutes(app, settings, { registry: core.registry, clock, control, deadLetters: core.deadLetters, schedules: core.schedules, health, drain })
 
   app.addHook('onReady', async () => { await open(app, core, settings) })
 

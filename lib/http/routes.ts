@@ -6,6 +6,7 @@ import type { DeadLetters } from '../jobs/dead-letters.ts'
 import type { Drain } from '../jobs/drain.ts'
 import type { HealthCheck } from '../jobs/health.ts'
 import type { Registry } from '../jobs/registry.ts'
+import type { Schedules } from '../jobs/schedule.ts'
 import type { Settings } from '../options.ts'
 import type { RouteSettings } from '../route-options.ts'
 import { createRedactor } from '../redact.ts'
@@ -13,6 +14,7 @@ import { Access } from './access.ts'
 import { addAdminRoutes } from './admin.ts'
 import { addEventsRoute } from './events.ts'
 import { addRoute, join } from './route.ts'
+import { addTaskRoutes } from './tasks.ts'
 import { describeResults, errorSchema, healthSchema, idParams, statusSchema } from './schemas.ts'
 import { retryAfter, statusBody } from './views.ts'
 
@@ -21,6 +23,7 @@ export interface RouteParts {
   readonly clock: Clock
   readonly control: Control
   readonly deadLetters: DeadLetters
+  readonly schedules: Schedules
   readonly health: HealthCheck
   readonly drain: Drain
 }
@@ -30,7 +33,9 @@ export function addRoutes (app: FastifyInstance, { routes, authorize, redact }: 
   if (routes.status !== false) addStatusRoute(app, routes.status, routes, { ...parts, access })
   if (routes.health !== false) addHealthRoute(app, routes.health, routes, parts)
   if (routes.events !== false) addEventsRoute(app, routes.events, routes, { ...parts, access })
-  if (routes.admin) addAdminRoutes(app, routes, { ...parts, access, redact: redact && createRedactor(redact) })
+  if (!routes.admin) return
+  addAdminRoutes(app, routes, { ...parts, access, redact: redact && createRedactor(redact) })
+  addTaskRoutes(app, routes, { ...parts, access })
 }
 
 function addStatusRoute (app: FastifyInstance, path: string, routes: RouteSettings, { control, clock, registry, access }: RouteParts & { access: Access }): void {

@@ -212,3 +212,40 @@ export const queueSchema = {
   required: ['queue', 'paused'],
   properties: { queue: text, paused: { type: 'boolean', description: 'In the process that answers' } }
 } as const
+
+export const schedulesSchema = {
+  type: 'object',
+  required: ['schedules'],
+  properties: {
+    schedules: {
+      type: 'array',
+      items: {
+        type: 'object',
+        required: ['id', 'name', 'queue', 'overlap', 'missed', 'next', 'count', 'lastJobId', 'lastAt'],
+        properties: {
+          id: text,
+          name: { type: 'string', description: 'Of the task' },
+          queue: text,
+          pattern: text,
+          tz: text,
+          every: { type: 'integer', description: 'Ms' },
+          overlap: { type: 'string', enum: ['skip', 'queue', 'allow'] },
+          missed: { type: 'string', enum: ['skip', 'once'] },
+          startDate: instant,
+          endDate: instant,
+          limit: integer,
+          next: maybe(instant),
+          count: { type: 'integer', description: 'Times that have come' },
+          lastJobId: maybe(uuid),
+          lastAt: maybe(instant)
+        }
+      }
+    }
+  }
+} as const
+
+export const acceptedSchema = {
+  type: 'object',
+  required: ['jobId', 'name', 'state', 'statusUrl'],
+  properties: { jobId: uuid, name: text, state, statusUrl: maybe(text) }
+} as const

@@ -70,7 +70,8 @@ const doors: Array<[method: Method, url: string, action: Action]> = [
   ['POST', '/jobs/ID/retry', 'retry'],
   ['DELETE', '/jobs/ID', 'cancel'],
   ['POST', '/queues/default/pause', 'pause'],
-  ['POST', '/queues/default/resume', 'resume']
+  ['POST', '/queues/default/resume', 'resume'],
+  ['GET', '/jobs/schedules', 'list']
 ]
 
 t.test('the doors', async (t) => {
@@ -425,6 +426,53 @@ t.test('dead letters over HTTP', async (t) => {
     await background.add(() => { throw new Error('x') }, {})
     await clock.settle()
     t.match(await call('POST', '/jobs/dead/retry', { patch: {} }), { status: 409, body: { code: 'FST_BG_UNKNOWN_TASK' } })
+  })
+})
+
+t.test('GET /jobs/schedules lists them with their next times, without payloads', async (t) => {
+  const { call, background } = await admin(t)
+  await background.schedule('often', { every: 60_000, limit: 9 }, 'task', { card: '4111' })
+  const { status, body, headers } = await call('GET', '/jobs/schedules')
+  t.equal(status, 200)
+  t.equal(headers['cache-control'], 'no-store')
+  t.strictSame(body, { schedules: [{
+    id: 'often', name: 'task', queue: 'default', every: 60_000, overlap: 'skip', missed: 'skip', limit: 9, next: '2026-01-01T00:01:00.000Z', count: 0, lastJobId: null, lastAt: null
+  }] })
+})
+
+t.test('POST /jobs/tasks/:name', async (t) => {
+  t.test('adds a job of the task, whose payload is the body', async (t) => {
+    const { call, background, clock } = await admin(t)
+    const { status, body, headers } = await call('POST', '/jobs/tasks/task', { month: '2026-01' })
+    t.equal(status, 202)
+    t.equal(headers['location'], `/jobs/${body.jobId}/status`)
+    await clock.settle()
+    t.match(await background.get(body.jobId), { name: 'task', state: 'completed', payload: { month: '2026-01' } })
+    const empty = await call('POST', '/jobs/tasks/task')
+    t.match(await background.get(empty.body.jobId), { payload: null })
+  })
+
+  t.test('twice with one Idempotency-Key, it is one job', async (t) => {
+    const { call } = await admin(t)
+    const key = { 'idempotency-key': 'report-2026-01' }
+    const first = await call('POST', '/jobs/tasks/task', 1, key)
+    const second = await call('POST', '/jobs/tasks/task', 1, key)
+    t.strictSame([first.status, second.body.jobId], [202, first.body.jobId])
+  })
+
+  t.test('is for those alone whom authorize lets trigger, and not for pages of other sites', async (t) => {
+    const { call, asked, background } = await admin(t)
+    t.match(await call('POST', '/jobs/tasks/task', 1, { 'x-key': '' }), { status: 403, body: { code: 'FST_BG_FORBIDDEN' } })
+    t.strictSame(asked.map(({ action }) => action), ['trigger'])
+    t.match(await call('POST', '/jobs/tasks/task', 1, { 'sec-fetch-site': 'cross-site' }), { status: 403, body: { code: 'FST_BG_CROSS_SITE' } })
+    t.match(await call('POST', '/jobs/tasks/task', '1', { 'content-type': 'text/plain' }), { status: 415, body: { code: 'FST_BG_NOT_JSON' } })
+    t.match(await background.counts(), { default: { pending: 0, waiting: 0, completed: 0 } })
+  })
+
+  t.test('an unknown task is a 404, a payload that does not fit a 400', async (t) => {
+    const { call } = await admin(t)
+    t.match(await call('POST', '/jobs/tasks/nobody', 1), { status: 404, body: { code: 'FST_BG_UNKNOWN_TASK' } })
+    t.match(await call('POST', '/jobs/tasks/strict', { n: 0 }), { status: 400, body: { code: 'FST_BG_BAD_PAYLOAD' } })
   })
 })
 

@@ -41,6 +41,8 @@ const expected: Record<string, string[]> = {
   'get /jobs': ['200', '400', '403'],
   'get /jobs/dead': ['200', '400', '403'],
   'get /jobs/dead/groups': ['200', '400', '403'],
+  'get /jobs/schedules': ['200', '403'],
+  'post /jobs/tasks/{name}': ['200', '202', '400', '403', '404', '413', '415', '503'],
   'post /jobs/dead/retry': ['200', '400', '403', '409', '415'],
   'post /jobs/{id}/retry': ['200', '400', '403', '404', '409', '415'],
   'delete /jobs/{id}': ['200', '202', '400', '403', '404', '409'],

@@ -1,10 +1,11 @@
 /** Schedules as applications see them: when they fire, and what becomes of times that cannot be kept. */
 import 'croner' // loaded before any test looks at what is open
+import fc from 'fast-check'
 import t, { type Test } from 'tap'
 import { memory, type ScheduleOptions } from '../../lib/index.ts'
 import { TestClock } from '../support/clock.ts'
 import { DurableBackend } from '../support/durable.ts'
-import { deferred, setup, type Harness, type HarnessOptions } from '../support/harness.ts'
+import { closeInTime, deferred, setup, type Harness, type HarnessOptions } from '../support/harness.ts'
 import { watchLeaks } from '../support/leaks.ts'
 
 watchLeaks(t)
@@ -214,6 +215,50 @@ t.test('put again at each start, a schedule goes on; with other times it begins 
   t.equal(await p.background.unschedule('often'), false)
   await p.clock.advance(2 * HOUR)
   t.equal(p.ran.length, 1)
+})
+
+t.test('whatever the clocks do, no time comes twice, none too early, and jobs overlap only where they may', async (t) => {
+  type Step = { advance: number } | { jump: number } | { end: true } | { again: true }
+  const steps: fc.Arbitrary<Step[]> = fc.array(fc.oneof(
+    { weight: 4, arbitrary: fc.integer({ min: 1, max: 10 * MINUTE }).map((advance) => ({ advance })) },
+    { weight: 2, arbitrary: fc.integer({ min: -HOUR, max: HOUR }).map((jump) => ({ jump })) },
+    { weight: 2, arbitrary: fc.constant({ end: true } as const) },
+    { weight: 1, arbitrary: fc.constant({ again: true } as const) }
+  ), { maxLength: 25 })
+  const rules = fc.record({
+    when: fc.constantFrom<ScheduleOptions>({ every: 3 * MINUTE }, { pattern: '*/5 * * * *' }, { pattern: '0 * * * *', tz: 'Europe/Berlin' }, { every: 90_000, limit: 5 }),
+    overlap: fc.constantFrom('skip', 'queue', 'allow'),
+    start: fc.constantFrom('2026-03-29T00:50:00Z', '2026-10-25T00:10:00Z', '2028-02-28T23:30:00Z')
+  })
+  const { failed, counterexample, errorInstance } = await fc.check(fc.asyncProperty(rules, steps, async ({ when, overlap, start }, sequence) => {
+    const ends: Array<() => void> = []
+    const clock = new TestClock(Date.parse(start))
+    const backend = memory({ clock })
+    const { background, app } = await setup(t, { backend, concurrency: 100, defaults: { timeout: 0 } })
+    let most = 0
+    background.define('report', () => new Promise<void>((resolve) => { most = Math.max(most, ends.push(resolve)) }))
+    await app.ready()
+    const put = () => background.schedule('x', { ...when, overlap }, 'report')
+    let last = Date.parse((await put()).next as string)
+    for (const step of sequence) {
+      if ('advance' in step) await clock.advance(step.advance)
+      else if ('jump' in step) clock.jump(step.jump)
+      else if ('again' in step && (await background.schedules()).length > 0) await put()
+      else ends.splice(0).forEach((end) => { end() })
+      await clock.settle()
+      const [kept] = await background.schedules()
+      if (kept === undefined) break
+      const next = Date.parse(kept.next as string)
+      if (next < last) throw new Error(`went back to ${kept.next}`)
+      if (kept.count > 0 && kept.lastAt !== null && Date.parse(kept.lastAt) >= next) throw new Error(`${kept.next} came twice`)
+      if (kept.limit !== undefined && kept.count >= kept.limit) throw new Error('more than its limit')
+      last = next
+    }
+    if (overlap !== 'allow' && most > 1) throw new Error(`${most} at once`)
+    for (const end of ends.splice(0)) end()
+    await closeInTime(app, clock)
+  }), { numRuns: 40 })
+  t.notOk(failed, JSON.stringify(counterexample), { error: String(errorInstance) })
 })
 
 t.test('what makes no sense is refused, and nothing is kept', async (t) => {

@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import type { Job, JobSchedulerJson, RepeatOptions } from 'bullmq'
-import type { BackendSettings, ScheduleStore, Sink } from '../../backend.ts'
+import type { BackendSettings, Duplicates, ScheduleStore, Sink } from '../../backend.ts'
 import type { Clock } from '../../clock.ts'
 import { stableId } from '../../id.ts'
 import type { NewJob } from '../../job.ts'
@@ -40,7 +40,7 @@ export interface BullmqSchedulesParts {
   readonly coder: Coder
   readonly reach: Reach
   readonly lockDuration: number
-  readonly enqueue: (job: NewJob) => Promise<unknown>
+  readonly enqueue: (job: NewJob) => Promise<Duplicates>
   readonly isAlive: (id: string) => Promise<boolean>
   /** Tells the other processes that there is work for them. */
   readonly tell: () => Promise<void>
@@ -172,10 +172,12 @@ export class BullmqSchedules implements ScheduleStore {
     if (firing === undefined) return false
     const { job, next, skipped } = firing
     const id = stableId(data.salt, at)
-    if (job !== undefined) await enqueue(withId(job, id))
+    // Ticks that come late may run side by side: that no two jobs do, BullMQ's own deduplication sees to.
+    const isDuplicate = job !== undefined && (await enqueue(asOf(kept, job, id))).has(id)
     if (next === undefined) await store.removeJobScheduler(kept.id)
-    else if (job !== undefined) await this.#handOn(kept.id, { id, at: clock.now() })
-    if (skipped !== undefined) sink.report({ kind: 'skipped', schedule: kept, why: skipped })
+    else if (job !== undefined && !isDuplicate) await this.#handOn(kept.id, { id, at: clock.now() })
+    const why = isDuplicate ? 'overlap' : skipped
+    if (why !== undefined) sink.report({ kind: 'skipped', schedule: kept, why })
     return true
   }
 
@@ -218,6 +220,8 @@ function countOf (tick: Tick | undefined): number {
   return Math.max(0, (repeat?.count ?? 1) - 1)
 }
 
-function withId ({ name, queue, payload, bytes, createdAt, requestId, policy, order }: NewJob, id: string): NewJob {
+function asOf ({ id: schedule, rule }: KeptSchedule, { name, queue, payload, bytes, createdAt, requestId, policy: given, order }: NewJob, id: string): NewJob {
+  const alone = rule.overlap === 'skip' && given.deduplication === undefined
+  const policy = alone ? { ...given, deduplication: { id: `schedule ${schedule}`, ttl: 0 } } : given
   return { id, name, queue, payload, bytes, createdAt, requestId, policy, local: undefined, order }
 }

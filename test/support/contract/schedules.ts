@@ -55,9 +55,10 @@ export function scheduleContract (promise: Promises): void {
     t.match(job, { name: 'task of often', queue: 'default', requestId: null })
     t.strictSame(payload, { from: 'often' })
     t.match(bench.asked[0], { kept: { id: 'often', next: first, count: 0 }, alive: false })
-    await bench.until(async () => (await storeOf(bench).list())[0]?.lastJobId === job.id, 'the job of the schedule')
-    const [kept] = await storeOf(bench).list()
-    t.ok(kept !== undefined && kept.count >= 1 && (kept.lastAt ?? 0) >= first, JSON.stringify(kept))
+    await bench.until(async () => {
+      const [kept] = await storeOf(bench).list()
+      return kept !== undefined && kept.lastJobId === job.id && kept.count >= 1 && (kept.lastAt ?? 0) >= first
+    }, 'the job of the schedule')
   }, NEEDS)
 
   promise('a schedule is asked about at each of its times, once, and told whether its last job has ended', async (t, bench) => {
@@ -65,12 +66,13 @@ export function scheduleContract (promise: Promises): void {
     bench.backend.want('default', 2)
     await put(bench, make('often'))
     await bench.pass(2 * EVERY)
-    await bench.until(() => bench.asked.length >= 2, 'two times')
-    t.strictSame(bench.asked.slice(0, 2).map(({ alive }) => alive), [false, true])
+    await bench.until(() => bench.asked.some(({ alive }) => alive), 'a time while the last job runs')
+    t.equal(bench.asked[0]?.alive, false)
+    const before = bench.asked.length
     bench.onDeliver = (attempt) => { void bench.backend.settle(attempt, { kind: 'completed' }) }
     for (const attempt of bench.delivered) bench.onDeliver(attempt)
     await bench.pass(EVERY)
-    await bench.until(() => bench.asked.slice(2).some(({ alive }) => !alive), 'a time after the end of the last job')
+    await bench.until(() => bench.asked.slice(before).some(({ alive }) => !alive), 'a time after the end of the last job')
     const times = bench.asked.map(({ kept: { next } }) => next)
     t.equal(new Set(times).size, times.length)
   }, NEEDS)
