@@ -98,7 +98,9 @@ export class Connections {
 
   async closeAll (): Promise<void> {
     this.#closed = true
-    await Promise.all([...this.#open].map((one) => this.close(one)))
+    // What a worker has in hand still asks through the connection of the control queue.
+    await Promise.all([...this.#open].filter((one) => one !== this.control).map((one) => this.close(one)))
+    await this.close(this.control)
   }
 
   #own<T extends Connected> (one: T): T {

@@ -203,8 +203,8 @@ export class BullmqQueue {
     if (job.attemptsStarted <= 1) this.room.leave(attempt.job.bytes)
     if (isExpired(job, attempt.job.policy)) {
       const { message, code, name } = new errors.Expired(attempt.job.policy.ttl)
-      sink.report({ kind: 'expired', job: attempt.job })
       await this.#die(attempt, { name, code, message }, 'expired')
+      sink.report({ kind: 'expired', job: attempt.job })
       throw connections.moved
     }
     attempt.children = children

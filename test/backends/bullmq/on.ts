@@ -29,7 +29,8 @@ export async function testOn (kind: Kind, cut: (url: string) => Promise<void>): 
 function contractOn (store: Store): Promise<unknown> {
   return backendContract(`BullMQ over ${store.kind.name}`, {
     rest: 100,
-    atOnce: 6,
+    // Each connection to PostgreSQL is a process of its own.
+    atOnce: store.kind.name === 'redis' ? 6 : 4,
     create: store.kind.name === 'redis' ? () => store.create() : onUsedSchemas(store),
     gaps: {
       'a job can be read when its end is told, even where nothing is kept': 'BullMQ removes what is not kept in the same step in which it ends',
