@@ -23,7 +23,7 @@ const task = app.background.define('task', { attempts: 1, timeout: 0 }, async (m
     throw error
   }
 })
-app.post('/work/:ms', async (request, reply) => reply.accepted(task, Number(request.params.ms)))
+app.post('/tasks/:ms', async (request, reply) => reply.accepted(task, Number(request.params.ms)))
 
 closeWithGrace({ delay: 10_000 }, async ({ signal }) => {
   console.log(`stopped by ${signal}`)
@@ -32,7 +32,7 @@ closeWithGrace({ delay: 10_000 }, async ({ signal }) => {
 })
 
 const base = await app.listen({ port: 0 })
-for (const ms of [500, 60_000]) await (await fetch(`${base}/work/${ms}`, { method: 'POST' })).text()
+for (const ms of [500, 60_000]) await (await fetch(`${base}/tasks/${ms}`, { method: 'POST' })).text()
 await app.background.add(task, 1, { delay: 60_000 }) // delayed jobs are not waited for
 process.kill(process.pid, 'SIGTERM')
 
