@@ -179,11 +179,11 @@ export function flowsContract (promise: Promises): void {
 
   promise('a parent whose own delay is not over waits for that too', async (t, bench) => {
     bench.backend.want('default', 1)
-    const ids = await put(bench, { name: 'parent', delay: 500, children: [{ name: 'a' }] })
+    const ids = await put(bench, { name: 'parent', delay: 2_500, children: [{ name: 'a' }] })
     await bench.settle(await bench.take(), completed)
     await bench.rest()
     t.equal((await bench.read(ids['parent'] as string)).state, 'delayed')
-    await bench.pass(501)
+    await bench.pass(2_501)
     t.equal((await bench.take()).job.name, 'parent')
   }, needs)
 

@@ -3,7 +3,7 @@ import type { ScheduleStore } from '../../../lib/backend.ts'
 import type { Firing, KeptSchedule, Schedule, ScheduleRule } from '../../../lib/schedule.ts'
 import type { Bench, Promises } from '../contract.ts'
 
-const EVERY = 400
+const EVERY = 1_000
 
 /** The first multiple after an instant: what a real rule would answer. */
 export function nextTime (rule: ScheduleRule, after: number): number {
