@@ -170,7 +170,7 @@ export interface JobFacts {
   readonly attempts: number
   /** ISO 8601. */
   readonly createdAt: string
-  /** Fastify's id of the request that made the job. */
+  /** Fastify's id of the request that made the job, its first 256 bytes. */
   readonly requestId: string | null
 }
 

@@ -244,6 +244,24 @@ t.test('what add gives', async (t) => {
     t.equal(Number.parseInt((ids[0] as string).replace('-', '').slice(0, 12), 16), clock.now())
   })
 
+  t.test('keeps 256 bytes of an id that a client chose, and whole characters', async (t) => {
+    const { app } = await setup(t, { server: { requestIdHeader: 'x-request-id' } })
+    app.get('/', async (_request, reply) => ({ id: reply.background(() => {}).id }))
+    for (const [chosen, kept] of [['a'.repeat(256), 256], ['a'.repeat(10_000), 256], ['a' + '\u00e9'.repeat(9_000), 255], ['\u00e9'.repeat(85), 170]] as const) {
+      const { id } = (await app.inject({ url: '/', headers: { 'x-request-id': chosen } })).json() as { id: string }
+      const { requestId } = await app.background.get(id) as { requestId: string }
+      t.equal(Buffer.byteLength(requestId), kept)
+      t.ok(chosen.startsWith(requestId))
+    }
+  })
+
+  t.test('keeps an id that the application counts as a text', async (t) => {
+    const { app } = await setup(t, { server: { genReqId: () => 7 as never } })
+    app.get('/', async (_request, reply) => ({ id: reply.background(() => {}).id }))
+    const { id } = (await app.inject('/')).json() as { id: string }
+    t.equal((await app.background.get(id))?.requestId, '7')
+  })
+
   t.test('an id that neither client nor Fastify chose', async (t) => {
     const { app } = await setup(t, { server: { requestIdHeader: 'x-request-id' } })
     app.background.define('task', nothing)

@@ -19,6 +19,11 @@ import { takePayload, type Registry } from './registry.ts'
 
 type Run = (context: JobContext) => unknown
 
+/** Bytes of a request's id that a job keeps: with `requestIdHeader`, a client chooses how long it is. */
+const LONGEST_REQUEST_ID = 256
+/** Characters that take no more than that, whichever they are. */
+const SHORT = Math.floor(LONGEST_REQUEST_ID / 3)
+
 export class Intake {
   readonly #settings: Settings
   readonly #registry: Registry
@@ -169,7 +174,7 @@ export class Intake {
     const context = policy.callerContext ? new AsyncResource('BackgroundTask') : undefined
     const local = run === undefined && context === undefined ? undefined : { run, app, context }
     const Made = this.#propagation.active ? CarryingJob : MadeJob
-    return new Made(name, payload, bytes, policy, requestId, local)
+    return new Made(name, payload, bytes, policy, keepable(requestId), local)
   }
 
   #unstored (jobs: readonly NewJob[], error: unknown, told: boolean): never {
@@ -210,4 +215,13 @@ export function standIn (jobs: readonly MadeJob[], duplicates: Duplicates | void
 function nameOf (work: object): string {
   const name = peek(work, 'name')
   return check.name(name) === undefined ? name as string : 'inline'
+}
+
+/** Of an id that is longer, as many whole characters as fit. Not a slice, which would keep the rest alive. */
+function keepable (requestId: string | null): string | null {
+  if (requestId === null) return null
+  const id = String(requestId) // an application's `genReqId` may just count
+  if (id.length <= SHORT) return id
+  const kept = new Uint8Array(LONGEST_REQUEST_ID)
+  return Buffer.from(kept.buffer, 0, new TextEncoder().encodeInto(id, kept).written).toString()
 }

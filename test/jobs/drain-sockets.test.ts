@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { get as getHttp } from 'node:http'
 import { connect as connectHttp2, type ClientHttp2Session } from 'node:http2'
 import { connect, type AddressInfo, type Socket } from 'node:net'
+import { connect as connectTls } from 'node:tls'
 import { fileURLToPath } from 'node:url'
 import Fastify, { type FastifyInstance, type FastifyReply } from 'fastify'
 import t from 'tap'
@@ -10,6 +11,7 @@ import { backgroundTasks, memory, type JobHandle } from '../../lib/index.ts'
 import { TestClock } from '../support/clock.ts'
 import { deferred, record, setup, until, type Harness, type HarnessOptions } from '../support/harness.ts'
 import { watchLeaks } from '../support/leaks.ts'
+import { tls } from '../support/tls.ts'
 
 watchLeaks(t)
 
@@ -26,6 +28,14 @@ async function dial (t: TestLike, app: FastifyInstance): Promise<Socket> {
   socket.on('error', nothing)
   t.teardown(() => socket.destroy())
   await once(socket, 'connect')
+  return socket
+}
+
+async function dialTls (t: TestLike, app: FastifyInstance): Promise<Socket> {
+  const socket = connectTls({ host: '127.0.0.1', port: portOf(app), ca: tls.cert })
+  socket.on('error', nothing)
+  t.teardown(() => socket.destroy())
+  await once(socket, 'secureConnect')
   return socket
 }
 
@@ -135,11 +145,49 @@ t.test('requests in flight when the closing begins', async (t) => {
     t.match(answer(), /"status":"draining"/)
     letGo()
     end.resolve()
-    // Node keeps their connections until keepAliveTimeout.
+    // Node 20 keeps their connections for another second.
     busy.end()
     reader.end()
     await closing
   })
+})
+
+t.test('clients that keep their connections, with TLS or without, do not hold up the close', async (t) => {
+  const closed = await Promise.all(([[dial, {}], [dialTls, { https: tls }]] as const).map(async ([connected, options]) => {
+    const { app, arrived, letGo, preClosed } = await listening(t, { server: { keepAliveTimeout: 50_000, ...options } })
+    const keeps = await connected(t, app)
+    const answer = heard(keeps)
+    const gone = once(keeps, 'close')
+    get(keeps, '/hold')
+    await arrived
+    const closing = app.close()
+    await preClosed
+    await until(() => !app.server.listening) // the server has ended what was idle until now
+    letGo()
+    await Promise.all([closing, gone]) // Node 20 takes another second
+    return { answer: answer(), keepAliveTimeout: app.server.keepAliveTimeout }
+  }))
+  t.match(closed, [1, 2].map(() => ({ answer: /^HTTP\/1\.1 200 /, keepAliveTimeout: 50_000 })), 'the application has its setting again')
+})
+
+t.test('who reads an answer slowly while the server closes gets all of it', async (t) => {
+  const size = 20_000_000
+  const { app, arrived, letGo, preClosed } = await listening(t, {}, () => Buffer.alloc(size, 'x'))
+  const reader = await dial(t, app)
+  get(reader, '/hold')
+  await arrived
+  const closing = app.close()
+  await preClosed
+  await until(() => !app.server.listening)
+  letGo()
+  let bytes = 0
+  reader.on('data', (chunk: Buffer) => {
+    bytes += chunk.length
+    reader.pause()
+    setImmediate(() => { reader.resume() })
+  })
+  await Promise.all([closing, once(reader, 'close')])
+  t.ok(bytes > size, 'and its headers')
 })
 
 t.test('order: jobs are drained before any other plugin closes, whichever was registered first', async (t) => {
