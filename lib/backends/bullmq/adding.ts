@@ -51,8 +51,11 @@ export class Adding {
     await Promise.all(ids.map(async (id) => {
       const job = this.#staged.get(id)
       if (job === undefined) return
+      const delay = delayAfterHold(job, this.#hold(), this.#clock.now())
+      // Its staging may be told late, and is no news as long as the store holds it; a delay that it has left is told anew.
+      if (delay > 0) this.#staged.delete(id)
+      await this.#queueOf(job.queue).release(id, delay)
       this.#staged.delete(id)
-      await this.#queueOf(job.queue).release(id, delayAfterHold(job, this.#hold(), this.#clock.now()))
     }))
   }
 

@@ -40,6 +40,11 @@ export class Workers {
     }
   }
 
+  /** Resolves when so many were told. */
+  async count (what: Told['what'], count: number): Promise<void> {
+    while (this.told.filter((told) => told.what === what).length < count) await new Promise<void>((resolve) => { this.#heard = resolve })
+  }
+
   /** Answers who told so, of this job; the first one that is not `but`. */
   async until (what: Told['what'], id: string, but?: number): Promise<number> {
     for (;;) {
@@ -50,9 +55,12 @@ export class Workers {
   }
 
   async ready (): Promise<void> {
-    for (const { pid } of this.#children) {
-      while (!this.told.some((told) => told.what === 'ready' && told.pid === pid)) await new Promise<void>((resolve) => { this.#heard = resolve })
-    }
+    await this.count('ready', this.#children.length)
+  }
+
+  /** Jobs of this id, or of this gate, may end: in all processes, or in one. */
+  letGo (id: string, pid?: number): void {
+    for (const child of this.#children) if (child.connected && (pid ?? child.pid) === child.pid) child.send({ letGo: id })
   }
 
   signal (pid: number, signal: 'SIGSTOP' | 'SIGCONT' | 'SIGKILL'): void {
@@ -64,7 +72,7 @@ export class Workers {
     await Promise.all(this.#children.map(async (child) => {
       if (child.exitCode !== null || child.signalCode !== null) return
       const over = once(child, 'exit')
-      child.send('close')
+      child.send({})
       await over
     }))
   }

@@ -5,9 +5,9 @@ import type { Store } from './store.ts'
 
 export function processesOn (store: Store): Promise<unknown> {
   return t.test(`three workers and a producer on ${store.kind.name}`, { buffered: true }, async (t) => {
-    const options = { ...store.options(), lockDuration: 1_000 }
+    const options = { ...store.options(), lockDuration: 2_000 }
     const { app } = await appOn(store.create(options), { role: 'producer' })
-    const work = app.background.define<{ ms: number }, { by: number }>('work', async () => { throw new Error('a producer does not work') })
+    const work = app.background.define<{ gate?: string }, { by: number }>('work', async () => { throw new Error('a producer does not work') })
     await app.ready()
     const workers = new Workers(options, 3)
     t.teardown(async () => {
@@ -17,7 +17,9 @@ export function processesOn (store: Store): Promise<unknown> {
     await workers.ready()
 
     t.test('the workers share the jobs, each job is done once, and any process answers', async (t) => {
-      const handles = await app.background.addBulk(Array.from({ length: 60 }, () => ({ name: work, payload: { ms: 20 } })))
+      const handles = await app.background.addBulk(Array.from({ length: 60 }, () => ({ name: work, payload: { gate: 'all' } })))
+      await workers.count('started', 9) // as many as there are slots: each worker has its three
+      workers.letGo('all')
       const results = await Promise.all(handles.map((handle) => handle.finished({ timeout: 20_000 }) as Promise<{ by: number }>))
       t.equal(new Set(results.map(({ by }) => by)).size, 3, 'each worker did some')
       const started = workers.told.filter(({ what }) => what === 'started').map(({ id }) => id)
@@ -26,7 +28,7 @@ export function processesOn (store: Store): Promise<unknown> {
     })
 
     t.test('a job that runs in another process can be cancelled', async (t) => {
-      const handle = await app.background.add(work, { ms: 20_000 })
+      const handle = await app.background.add(work, {})
       await workers.until('started', handle.id)
       t.equal((await app.inject(`/jobs/${handle.id}/status`)).json().state, 'active')
       t.equal(await app.background.cancel(handle.id), 'cancelling')
@@ -35,21 +37,23 @@ export function processesOn (store: Store): Promise<unknown> {
     })
 
     t.test('a worker that slept through its lock does not end the job that another one has', async (t) => {
-      const handle = await app.background.add(work, { ms: 500 })
+      const handle = await app.background.add(work, {})
       const first = await workers.until('started', handle.id)
       workers.signal(first, 'SIGSTOP')
       const second = await workers.until('started', handle.id, first)
       workers.signal(first, 'SIGCONT')
-      t.strictSame(await handle.finished({ timeout: 20_000 }), { by: second }, 'the result is that of who had the lock')
+      workers.letGo(handle.id, first)
       await workers.until('ended', handle.id, second)
-      await workers.until('ended', handle.id, first)
+      workers.letGo(handle.id, second)
+      t.strictSame(await handle.finished({ timeout: 20_000 }), { by: second }, 'the result is that of who had the lock')
       t.match(await app.background.get(handle.id), { state: 'completed', result: { by: second } })
     })
 
     t.test('the job of a worker that was killed is done by another one', async (t) => {
-      const handle = await app.background.add(work, { ms: 100 })
+      const handle = await app.background.add(work, {})
       const first = await workers.until('started', handle.id)
       workers.signal(first, 'SIGKILL')
+      workers.letGo(handle.id, await workers.until('started', handle.id, first))
       const { by } = await handle.finished({ timeout: 20_000 })
       t.not(by, first)
       t.equal((await app.background.get(handle.id))?.state, 'completed')

@@ -8,13 +8,18 @@ await app.register(backgroundTasks, { backend: bullmq(JSON.parse(process.argv[2]
 
 const tell = (what, id = '') => { process.send?.({ what, id, pid: process.pid }) }
 
-// Says who did it; takes as long as it is asked to, or until its signal aborts.
-app.background.define('work', async ({ ms }, { job, signal }) => {
+/** What was let go, by its id; of what runs, how to do so. */
+const over = new Set()
+const running = new Map()
+
+// Says who did it; takes until its id or its `gate` is let go, or its signal aborts.
+app.background.define('work', async ({ gate }, { job, signal }) => {
+  const until = gate ?? job.id
   tell('started', job.id)
   await new Promise((resolve) => {
-    const timer = setTimeout(resolve, ms)
+    if (over.has(until)) return resolve()
+    running.set(until, [...running.get(until) ?? [], resolve])
     signal.addEventListener('abort', () => {
-      clearTimeout(timer)
       tell('aborted', job.id)
       resolve()
     })
@@ -25,5 +30,9 @@ app.background.define('work', async ({ ms }, { job, signal }) => {
 await app.ready()
 tell('ready')
 
-process.on('message', () => { void app.close().then(() => { process.disconnect() }) })
+process.on('message', ({ letGo }) => {
+  if (letGo === undefined) return void app.close().then(() => { process.disconnect() })
+  over.add(letGo)
+  for (const resolve of running.get(letGo) ?? []) resolve()
+})
 process.on('disconnect', () => { process.exit() })
