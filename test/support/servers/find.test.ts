@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import t, { type Test } from 'tap'
+import { eventually } from '../real-time.ts'
 import { findServer, startServer, type Kind } from './find.ts'
 import { postgres } from './postgres.ts'
 import { answers } from './process.ts'
@@ -59,6 +60,5 @@ t.test('a server does not outlive the process that started it', async (t) => {
   t.equal(await answers(port), true)
   child.kill('SIGKILL')
   await once(child, 'exit')
-  for (let tries = 0; tries < 100 && await answers(port); tries++) await new Promise((resolve) => { setTimeout(resolve, 20) })
-  t.equal(await answers(port), false)
+  await eventually(async () => !await answers(port), 'its end')
 })

@@ -3,6 +3,7 @@
  * to the shell closes, however this process died.
  */
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
+import { randomInt } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtempSync, chownSync, rmSync } from 'node:fs'
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
@@ -127,12 +128,18 @@ export async function answers (port: number, host = '127.0.0.1'): Promise<boolea
   }
 }
 
-/** For programs that must be told one. */
+/** For programs that must be told one. Below those that the system gives to connections: nobody else takes it while its server is away. */
 export async function freePort (): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  await once(server, 'close')
-  return port
+  for (;;) {
+    const server = createServer().listen(randomInt(10_000, 32_000), '127.0.0.1')
+    try {
+      await once(server, 'listening')
+    } catch {
+      continue // taken
+    }
+    const { port } = server.address() as AddressInfo
+    server.close()
+    await once(server, 'close')
+    return port
+  }
 }
