@@ -39,7 +39,8 @@ export class QueueAdapter extends BaseAdapter {
   readonly #settings: QueueSettings
 
   constructor (queue: string, background: Background, settings: QueueSettings) {
-    super('bullmq', { readOnlyMode: settings.readOnly, allowCompletedRetries: false })
+    // Of a queue of BullMQ the page would want trees of flows, and a limit for all processes, from BullMQ itself.
+    super('bull', { readOnlyMode: settings.readOnly, allowCompletedRetries: false })
     this.#queue = queue
     this.#background = background
     this.#settings = settings

@@ -129,6 +129,7 @@ t.test('a job in detail: state, stack, progress, and what happened to it', async
   const { call, die, background, clock } = await board(t)
   const id = await die()
   t.match((await call('GET', `/api/queues/default/${id}`)).body, { status: 'failed', job: { id, stacktrace: [/RangeError: no order\n +at /], opts: { attempts: 1 } } })
+  t.match(await call('GET', `/api/queues/default/${id}/flow`), { status: 200, body: { isFlowNode: false } }, 'the page asks for it with each job')
   t.match((await call('GET', `/api/queues/default/${id}/logs`)).body, [/made/, /attempt 1 failed: RangeError: no order/, /failed: exhausted/])
   const { id: running } = await background.add(({ progress, signal }) => { progress({ percent: 40 }); return new Promise((_resolve, reject) => { signal.onabort = () => { reject(new Error('aborted')) } }) })
   await clock.settle()

@@ -4,11 +4,18 @@
  */
 import { existsSync } from 'node:fs'
 import Fastify, { type FastifyInstance } from 'fastify'
-import puppeteer, { type Browser, type Page } from 'puppeteer-core'
-import t from 'tap'
+import puppeteer, { type Browser } from 'puppeteer-core'
+import t, { type Test } from 'tap'
 import { bullBoard } from '../../lib/bull-board/index.ts'
-import { backgroundTasks } from '../../lib/index.ts'
+import { sqlite } from '../../lib/backends/sqlite/index.ts'
+import { backgroundTasks, memory, type Backend } from '../../lib/index.ts'
+import { postgres } from '../support/servers/postgres.ts'
+import { redis } from '../support/servers/redis.ts'
+import { findServer, type Kind } from '../support/servers/find.ts'
 import { deferred, until } from '../support/harness.ts'
+import { freshFile, noSqlite, openOther } from '../support/sqlite.ts'
+import { storeAt } from '../backends/bullmq/store.ts'
+import { ask, boardOver, press } from './board.ts'
 
 const chromium = [process.env['CHROMIUM_PATH'], '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find((path) => path !== undefined && existsSync(path))
 if (chromium === undefined && process.env['BG_REQUIRE']?.includes('chromium') === true) throw new Error('BG_REQUIRE wants a chromium: apt-get install chromium, or set CHROMIUM_PATH')
@@ -22,6 +29,21 @@ const live = `<!doctype html><title>live</title><script>
   source.onmessage = (event) => seen.push({ id: event.lastEventId, ...JSON.parse(event.data) })
   source.onerror = () => { errors++ }
 </script>`
+
+/** A backend of each kind, or why there is none. */
+const stores: Record<string, (t: Test) => Promise<Backend | string> | Backend> = {
+  memory: () => memory(),
+  SQLite: (t) => noSqlite === false ? sqlite({ path: freshFile(t) }) : sqlite({ database: openOther(freshFile(t)) }),
+  'BullMQ on Redis': (t) => onServer(t, redis),
+  'BullMQ on PostgreSQL': (t) => onServer(t, postgres)
+}
+
+async function onServer (t: Test, kind: Kind): Promise<Backend | string> {
+  const found = await findServer(kind)
+  if (typeof found === 'string') return found
+  t.teardown(found.release)
+  return storeAt(kind, found.url).create()
+}
 
 interface World {
   readonly browser: Browser
@@ -44,8 +66,6 @@ async function begin (executablePath: string): Promise<World> {
   const world: World = { browser, app, base, broken: true }
   return world
 }
-
-const ask = <T>(page: Page, expression: string): Promise<T> => page.evaluate(expression) as Promise<T>
 
 t.test('in a browser', { skip }, async (t) => {
   const world = await begin(chromium as string)
@@ -73,7 +93,7 @@ t.test('in a browser', { skip }, async (t) => {
     await until(() => requests.at(-1)?.status === 204)
     // A browser that has just started may drop its connections once more: then it has come back in between, too.
     t.match([requests[0], requests.at(-1)], [{ id: undefined, status: 200 }, { id: await ask<string>(page, 'seen[2].id'), status: 204 }])
-    t.equal(await ask(page, 'seen.length'), 3)
+    t.equal(await ask(page, 'seen.length'), 3, JSON.stringify([await ask(page, 'seen'), requests]))
     await page.close()
   })
 
@@ -111,11 +131,12 @@ t.test('in a browser', { skip }, async (t) => {
     t.same(faults, [])
     await page.close()
   })
-})
 
-/** Presses the button with this text, when it is there. */
-async function press (page: Page, text: string): Promise<void> {
-  const button = `[...document.querySelectorAll('button')].find((each) => each.innerText.trim() === '${text}')`
-  await page.waitForFunction(`${button} !== undefined`)
-  await ask(page, `${button}.click()`)
-}
+  for (const [name, make] of Object.entries(stores)) {
+    t.test(`an operator works on the page over ${name}`, async (t) => {
+      const backend = await make(t)
+      if (typeof backend === 'string') return t.plan(0, backend)
+      await boardOver(t, browser, backend)
+    })
+  }
+})
