@@ -8,6 +8,7 @@ import type { AbortKind } from '../../lib/errors.ts'
 import { isFinal, MOVES, type CancelReason, type JobState } from '../../lib/job.ts'
 import type { Body, Job, Queue, Response } from './parts.ts'
 import { SETTINGS, type How, type QueueName, type Spec } from './plan.ts'
+import { comes, leaves, next } from './turns.ts'
 import { fateOf, verdictOf, type Verdict } from './verdict.ts'
 
 /** Timers may be a millisecond early. */
@@ -24,6 +25,7 @@ export class Model {
   /** What a call on its way may do to the job. */
   allowed: { readonly cancel?: Job, readonly revive?: ReadonlyMap<Job, number> } = {}
   readonly #now: () => number
+  readonly #holders = new Map<string, { readonly job: Job, readonly until: number }>()
   readonly #kept = { completed: [] as Job[], failed: [] as Job[] }
   #order = 0
   closingSince = Infinity
@@ -67,6 +69,7 @@ export class Model {
     }
     this.jobs.push(job)
     this.adding.push(job)
+    this.#hold(job)
     if (response !== undefined) {
       response.jobs.push(job)
       if (Number.isNaN(response.heldSince)) response.heldSince = now
@@ -91,8 +94,13 @@ export class Model {
     this.stops(now) // there may have been nothing to wait for until this very move
     const cause = job.state === 'active' ? this.#judged(job, to, now) : this.#moves(job, to, now, reason)
     if (cause !== undefined) this.fault(`became ${to} at ${now}: ${cause}`, job)
+    const from = job.state
     job.state = to
-    if (to === 'waiting') job.ready = ++this.#order
+    if (to === 'waiting') {
+      job.ready = ++this.#order
+      comes(this.queueOf(job), job)
+    } else if (from === 'waiting' && to !== 'active') leaves(this.queueOf(job), job, this.#waitingIn(this.queueOf(job)))
+    if (from === 'failed' && job.spec.once?.ttl === 0) this.#hold(job)
     if (isFinal(to)) this.#end(job, to, now)
     if (this.isIdle()) this.idles++
     this.stops(now)
@@ -189,7 +197,7 @@ export class Model {
 
   #starts (job: Job, now: number): string | undefined {
     const queue = this.queueOf(job)
-    const first = this.#first(queue)
+    const first = next(queue, this.#waitingIn(queue))
     const free = this.freeSlots(queue)
     job.attemptsMade++
     job.neverStarted = false
@@ -202,14 +210,25 @@ export class Model {
     return undefined
   }
 
-  /** The waiting job whose turn it is. */
-  #first (queue: Queue): Job | undefined {
-    let first: Job | undefined
-    for (const job of this.jobs) {
-      if (job.spec.queue !== queue.name || job.state !== 'waiting' || job.gone) continue
-      if (first === undefined || job.spec.priority > first.spec.priority || (job.spec.priority === first.spec.priority && job.ready < first.ready)) first = job
-    }
-    return first
+  #waitingIn (queue: Queue): Job[] {
+    return this.jobs.filter((job) => job.spec.queue === queue.name && job.state === 'waiting' && !job.gone)
+  }
+
+  /** The job that has the deduplication id of this one. */
+  holderOf ({ once, queue, kind }: Spec): Job | undefined {
+    const holder = once === null ? undefined : this.#holders.get(`${queue} ${kind} ${once.id}`)
+    return holder !== undefined && holder.until > this.#now() ? holder.job : undefined
+  }
+
+  #hold (job: Job): void {
+    const { once, queue, kind } = job.spec
+    if (once === null || job.response !== undefined || this.holderOf(job.spec) !== undefined) return
+    this.#holders.set(`${queue} ${kind} ${once.id}`, { job, until: once.ttl === 0 ? Infinity : this.#now() + once.ttl })
+  }
+
+  #letGo (job: Job, to: JobState): void {
+    if (job.spec.once === null || (job.spec.once.ttl > 0 && to !== 'cancelled')) return
+    for (const [key, holder] of this.#holders) if (holder.job === job) this.#holders.delete(key)
   }
 
   freeSlots (queue: Queue): number { return queue.concurrency - queue.alive.size - queue.coming.length }
@@ -263,6 +282,7 @@ export class Model {
     job.neverStarted = false
     job.endedAt = now
     job.ends.push(to)
+    this.#letGo(job, to)
     this.#kept[to === 'failed' ? 'failed' : 'completed'].push(job)
     this.sweep()
   }

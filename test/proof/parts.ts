@@ -64,6 +64,8 @@ export interface Queue {
   /** Moved to active; the body has not begun. */
   readonly coming: Job[]
   readonly starts: number[]
+  /** Groups whose turn is to come, from the first job of a group on; an empty name: the jobs without one. */
+  row?: string[]
 }
 
 /** A request, and the reply that its jobs are staged on. */

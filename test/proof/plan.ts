@@ -26,6 +26,9 @@ export interface Spec {
   ttl: number
   when: WhenName
   onAbort: 'run' | 'drop'
+  group: 'a' | 'b' | null
+  /** Its deduplication id, and ms; 0: while it lives. Left out of what is staged. */
+  once: { id: 'x' | 'y', ttl: number } | null
 }
 
 /** `at` chooses among what is there, by its remainder. */
@@ -93,7 +96,9 @@ const spec: fc.Arbitrary<Spec> = fc.record({
   runAt: mostly<number | null>(null, -5, 80, 2_000),
   ttl: mostly(0, 0, 30, 500),
   when: mostly<WhenName>('handled', 'success', 'error', 'always', 'below 400', 'throws'),
-  onAbort: mostly<Spec['onAbort']>('run', 'drop')
+  onAbort: mostly<Spec['onAbort']>('run', 'drop'),
+  group: mostly<Spec['group']>(null, 'a', 'b'),
+  once: mostly<Spec['once']>(null, { id: 'x', ttl: 0 }, { id: 'y', ttl: 0 }, { id: 'y', ttl: 500 })
 })
 const at = fc.nat({ max: 99 })
 const queue = mostly<QueueName | null>(null, 'default', 'mail', 'api')

@@ -11,6 +11,8 @@ import { compareCounts, compareRecord, findForgotten } from './rest.ts'
 import { optionsOf, payloadOf, perform } from './work.ts'
 
 const TOLD = { completed: 'completed', failed: 'FST_BG_JOB_FAILED', cancelled: 'FST_BG_JOB_CANCELLED' } as const
+/** A job that was made, or the one that a duplicate stands for; `no`: in its payload. */
+type Expected = { readonly no: number, readonly job: Job }
 type Call<Name extends Op['op']> = Extract<Op, { op: Name }>
 
 export class Play {
@@ -99,26 +101,35 @@ export class Play {
 
   // Adding
 
-  /** Asks the model whether there is room, and it expects the jobs then. */
-  #expect (specs: Spec[], response?: Response): Job[] | undefined {
+  /** Asks the model whether there is room, and it expects the jobs then: those that are not duplicates. */
+  #expect (specs: Spec[], response?: Response): Expected[] | undefined {
     const { model } = this
-    const sized = specs.map((spec, at) => ({
-      spec, queue: spec.queue, bytes: spec.kind === 'inline' ? 0 : Buffer.byteLength(JSON.stringify(payloadOf(model.jobs.length + at, spec)))
-    }))
+    const seen = new Set<string>()
+    let next = model.jobs.length
+    const sized = specs.map((spec) => {
+      const key = `${spec.queue} ${spec.once?.id}`
+      const isDuplicate = response === undefined && spec.once !== null && (seen.has(key) || model.holderOf(spec) !== undefined)
+      seen.add(key)
+      const no = isDuplicate ? next : next++
+      return { spec, no, queue: spec.queue, bytes: spec.kind === 'inline' ? 0 : Buffer.byteLength(JSON.stringify(payloadOf(no, spec))) }
+    })
     if (!model.hasRoom(sized)) return undefined
-    return sized.map(({ spec, bytes }) => model.add(spec, bytes, Math.max(0, spec.runAt ?? spec.delay), response))
+    return sized.map(({ spec, no, bytes }) => {
+      const holder = response === undefined ? model.holderOf(spec) : undefined
+      return { no, job: holder ?? model.add(spec, bytes, Math.max(0, spec.runAt ?? spec.delay), response) }
+    })
   }
 
-  #took (jobs: Job[] | undefined, handles: readonly JobHandle[]): void {
+  #took (jobs: Expected[] | undefined, handles: readonly JobHandle[]): void {
     if (jobs === undefined) return this.model.fault('jobs were taken for which there is no room')
-    jobs.forEach((job, at) => {
+    jobs.forEach(({ job }, at) => {
       const handle = handles[at] as JobHandle
       this.model.bind(job, handle.id)
       this.#handles.set(job, handle)
     })
   }
 
-  #refused (jobs: Job[] | undefined, error: unknown): void {
+  #refused (jobs: Expected[] | undefined, error: unknown): void {
     if (jobs !== undefined || (error as { code?: string }).code !== 'FST_BG_QUEUE_FULL') this.model.fault(`refused: ${String(error)}`)
   }
 
@@ -141,7 +152,7 @@ export class Play {
     const first = this.model.jobs.length
     const jobs = this.#expect(specs)
     try {
-      this.#took(jobs, await this.app.background.addBulk(specs.map((spec, at) => ({ name: 'task', payload: payloadOf(first + at, spec), options: optionsOf(spec, this.clock.now()) }))))
+      this.#took(jobs, await this.app.background.addBulk(specs.map((spec, at) => ({ name: 'task', payload: payloadOf(jobs?.[at]?.no ?? first + at, spec), options: optionsOf(spec, this.clock.now()) }))))
     } catch (error) {
       this.#refused(jobs, error)
     }
@@ -166,8 +177,8 @@ export class Play {
     const reply = visit.reply as FastifyReply
     try {
       const handle = spec.kind === 'inline'
-        ? reply.background((context) => this.#body(no, context), optionsOf(spec, this.clock.now()))
-        : reply.background('task', payloadOf(no, spec), optionsOf(spec, this.clock.now()))
+        ? reply.background((context) => this.#body(no, context), optionsOf(spec, this.clock.now(), true))
+        : reply.background('task', payloadOf(no, spec), optionsOf(spec, this.clock.now(), true))
       this.#took(jobs, [handle])
     } catch (error) {
       this.#refused(jobs, error)

@@ -2,7 +2,7 @@
 import type { Op, Spec } from './plan.ts'
 
 const plain: Spec = {
-  kind: 'task', steps: [], queue: 'default', priority: 0, pad: 0, attempts: 2, backoff: 100, timeout: 0, delay: 0, runAt: null, ttl: 0, when: 'handled', onAbort: 'run'
+  kind: 'task', steps: [], queue: 'default', priority: 0, pad: 0, attempts: 2, backoff: 100, timeout: 0, delay: 0, runAt: null, ttl: 0, when: 'handled', onAbort: 'run', group: null, once: null
 }
 const spec = (special: Partial<Spec>): Spec => ({ ...plain, ...special })
 const ignores = { steps: [{ wait: 'ignores' as const }] }

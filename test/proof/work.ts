@@ -3,13 +3,16 @@ import { RetryLaterError, UnrecoverableError, type JobOptions } from '../../lib/
 import { SETTINGS, type How, type Spec } from './plan.ts'
 import { RETRY_AFTER } from './verdict.ts'
 
-export function optionsOf (spec: Spec, wall: number): JobOptions {
-  const { attempts, backoff, timeout, delay, runAt, ttl, priority, queue, when, onAbort } = spec
+/** `staged`: what waits for its response is not told from others. */
+export function optionsOf (spec: Spec, wall: number, staged = false): JobOptions {
+  const { attempts, backoff, timeout, delay, runAt, ttl, priority, queue, when, onAbort, group, once } = spec
   return {
     attempts, timeout, ttl, priority, queue, onAbort,
     backoff: backoff >= 0 ? backoff : { type: 'exponential', delay: -backoff },
     retryIf: (error) => (error as { refused?: true }).refused !== true,
     when: when === 'below 400' ? ({ statusCode }) => statusCode < 400 : when === 'throws' ? () => { throw new Error('when') } : when,
+    ...(group !== null && { group: { id: group } }),
+    ...(once !== null && !staged && { deduplication: { id: once.id, ...(once.ttl > 0 && { ttl: once.ttl }) } }),
     ...(runAt === null ? { delay } : { runAt: wall + runAt })
   }
 }
