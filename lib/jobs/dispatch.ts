@@ -130,13 +130,13 @@ export class Dispatch implements Sink, Watcher, Work<Running> {
   begin (attempt: Attempt, now: number): Running | undefined {
     const { job } = attempt
     const task = this.#registry.find(job.name)
-    if (this.#limited.has(job.queue)) this.#observer.guard('note a start', () => this.#backend.note(attempt, { started: true }))
     const owner = task?.app ?? job.local?.app
     if (owner === undefined) {
       this.#observer.parked(job, PARKED)
       this.#store(attempt, { kind: 'released', delay: PARKED })
       return undefined
     }
+    if (this.#limited.has(job.queue) && this.runner.mayBegin(attempt)) this.#observer.guard('note a start', () => this.#backend.note(attempt, { started: true }))
     this.#observer.started(attempt)
     this.#hooks.call('onTaskStart', owner, attempt)
     return this.runner.begin(attempt, owner, task, now, this.#propagation.active ? this.#propagation.extract(attempt) : undefined)

@@ -133,11 +133,14 @@ export class Runner {
     return this.#alive.some(({ attempt }) => attempt.job.id === id)
   }
 
+  /** Whether a body may start: not once its job was cancelled on the way, or all was stopped. */
+  mayBegin (attempt: Attempt): boolean { return !this.#stopped && !this.#cancelled.has(attempt) }
+
   /** Starts the task, or the job's own inline work. Never throws. */
   begin (attempt: Attempt, app: FastifyInstance, task: TaskWork | undefined, now: number, scope?: AttemptScope): Running {
     const running = new Running(this, attempt, app, now)
     running.scope = scope
-    if (this.#stopped || this.#cancelled.has(attempt)) {
+    if (!this.mayBegin(attempt)) {
       running.aborted = { kind: this.#stopped ? 'shutdown' : 'cancel', detail: '' }
       running.judged = this.#judgeAborted(running)
       return running

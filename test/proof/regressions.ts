@@ -62,5 +62,12 @@ export const regressions: Record<string, Op[]> = {
     { op: 'add', spec: spec({ ...ignores, timeout: 400 }) },
     { op: 'advance', ms: 1_000 },
     { op: 'cancel', at: 0 }
+  ],
+  // Seed 51084215.
+  'a start that a limiter had granted counted although its job was cancelled before its body began': [
+    { op: 'add', spec: spec({ ...ignores, queue: 'api' }) },
+    { op: 'advance', ms: 1 },
+    { op: 'race', at: 0, how: { later: 0, counted: false } },
+    { op: 'add', spec: spec({ queue: 'api' }) }
   ]
 }

@@ -18,6 +18,7 @@ import { TestClock } from './clock.ts'
 import { deduplicationContract } from './contract/deduplication.ts'
 import { flowsContract } from './contract/flows.ts'
 import { groupsContract } from './contract/groups.ts'
+import { limitsContract } from './contract/limits.ts'
 import { nextTime, scheduleContract } from './contract/schedules.ts'
 import { startWatch, type LeakWatch } from './leaks.ts'
 import { eventually, realTime } from './real-time.ts'
@@ -1028,3 +1029,4 @@ deduplicationContract(promise)
 scheduleContract(promise)
 groupsContract(promise)
 flowsContract(promise)
+limitsContract(promise)

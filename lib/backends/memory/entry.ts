@@ -7,6 +7,7 @@ import {
   type Attempt, type CancelReason, type ChildRecord, type DelayReason, type FailedAttempt, type Failure, type JobRecord, type JobState, type NewJob, type OmittedResult
 } from '../../job.ts'
 import { cloneJson, type Json } from '../../json.ts'
+import type { Start } from '../limiter.ts'
 import type { Linked } from './lists.ts'
 import type { Queue, Standing } from './queue.ts'
 
@@ -75,13 +76,13 @@ export class EntryAttempt implements Attempt {
   readonly entry: Entry
   readonly number: number
   readonly waited: number
-  /** Place of its start in the queue's limiter; −1 without one. */
-  readonly granted: number
+  /** Its start in the queue's limiter. */
+  readonly granted: Start | undefined
   begun = false
   /** Of a parent alone: others have no such field. */
   declare children?: readonly ChildRecord[]
 
-  constructor (entry: Entry, waited: number, granted: number) {
+  constructor (entry: Entry, waited: number, granted: Start | undefined) {
     this.entry = entry
     this.number = entry.attemptsMade
     this.waited = waited
@@ -93,10 +94,10 @@ export class EntryAttempt implements Attempt {
 }
 
 export class GroupedAttempt extends EntryAttempt {
-  /** Place of its start in the group's limiter. */
-  readonly grantedByGroup: number
+  /** Its start in the group's limiter. */
+  readonly grantedByGroup: Start | undefined
 
-  constructor (entry: Entry, waited: number, granted: number, grantedByGroup: number) {
+  constructor (entry: Entry, waited: number, granted: Start | undefined, grantedByGroup: Start | undefined) {
     super(entry, waited, granted)
     this.grantedByGroup = grantedByGroup
   }

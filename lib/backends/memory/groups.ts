@@ -4,7 +4,7 @@
  */
 import type { GroupSettings } from '../../backend.ts'
 import type { Deadline } from '../../deadlines.ts'
-import { Limiter } from '../limiter.ts'
+import { Limiter, type Start } from '../limiter.ts'
 import { LinkedList, ReadyQueue, type Linked, type Neighbours } from './lists.ts'
 
 /** What a group needs to know of a job. */
@@ -90,25 +90,25 @@ export class Groups<E extends Grouped<E>> {
     return undefined
   }
 
-  /** An attempt begins. Answers the place of its start in the group's limiter; −1 without one. */
-  begun (id: string, now: number): number {
+  /** An attempt begins. Answers its start in the group's limiter. */
+  begun (id: string, now: number): Start | undefined {
     const group = this.#groupOf(id, now)
     group.active++
-    const granted = group.limiter?.grant() ?? -1
+    const granted = group.limiter?.grant()
     this.#settle(group, now)
     return granted
   }
 
-  /** The granted start has happened, or never will. */
-  started (id: string, granted: number, now: number): void {
-    const group = this.#groupOf(id, now)
-    group.limiter?.started(granted, now)
-    this.#settle(group, now)
+  /** The granted start has happened. */
+  started (id: string, now: number): void {
+    this.#settle(this.#groupOf(id, now), now)
   }
 
-  ended (id: string, now: number): void {
+  /** An attempt ends. `granted`: given where it never started. */
+  ended (id: string, now: number, granted: Start | undefined): void {
     const group = this.#groupOf(id, now)
     group.active--
+    if (granted !== undefined) group.limiter?.takeBack(granted)
     this.#settle(group, now)
   }
 

@@ -118,8 +118,7 @@ export class Memory implements Backend {
     if (entry.attempt !== attempt) return // its job has ended or moved on without it
     const now = this.clock.monotonic()
     entry.attempt = undefined
-    this.#jobs.started(attempt as EntryAttempt, now)
-    this.#jobs.settled(entry, now)
+    this.#jobs.settled(attempt as EntryAttempt, now)
     if (entry.ending !== undefined) entry.ending.overdue = false
     this.#store(entry, outcome, now)
     // Who gives a job back at once would be given it again at once.

@@ -167,19 +167,23 @@ export class Lifecycle implements FlowLife {
     this.#sink.deliver([this.#begin(entry, now)])
   }
 
-  /** A granted start has happened, or will never happen. */
+  /** A granted start has happened. */
   started (attempt: EntryAttempt, now: number): void {
     const { home: queue, group } = attempt.entry
-    if ((queue.limiter === undefined && group === undefined) || attempt.begun) return
     attempt.begun = true
-    queue.limiter?.started(attempt.granted, now)
-    if (attempt instanceof GroupedAttempt && group !== undefined) queue.groups?.started(group, attempt.grantedByGroup, now)
+    if (attempt.granted !== undefined) attempt.granted.at = now
+    if (attempt instanceof GroupedAttempt && group !== undefined) {
+      if (attempt.grantedByGroup !== undefined) attempt.grantedByGroup.at = now
+      queue.groups?.started(group, now)
+    }
     this.#mayStart(queue, now)
   }
 
   /** An attempt is over. */
-  settled (entry: Entry, now: number): void {
-    if (entry.group !== undefined) entry.home.groups?.ended(entry.group, now)
+  settled (attempt: EntryAttempt, now: number): void {
+    const { home: queue, group } = attempt.entry
+    if (attempt.granted !== undefined && !attempt.begun) queue.limiter?.takeBack(attempt.granted)
+    if (attempt instanceof GroupedAttempt && group !== undefined) queue.groups?.ended(group, now, attempt.begun ? undefined : attempt.grantedByGroup)
   }
 
   close (): void {
@@ -210,7 +214,7 @@ export class Lifecycle implements FlowLife {
     this.#leaveRoom(entry)
     entry.attemptsMade++
     entry.startedAt = Math.floor(now)
-    const granted = entry.home.limiter === undefined ? -1 : entry.home.limiter.grant()
+    const granted = entry.home.limiter?.grant()
     const attempt = entry.group === undefined
       ? new EntryAttempt(entry, waited, granted)
       : new GroupedAttempt(entry, waited, granted, entry.home.groupsInTurn.begun(entry.group, now))

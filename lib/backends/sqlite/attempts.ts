@@ -4,7 +4,7 @@ import type { ErrorFacts } from '../../describe.ts'
 import type { ChildRecord, JobState, Outcome } from '../../job.ts'
 import type { Json } from '../../json.ts'
 import { shareOut, startsOf, type Share } from './groups.ts'
-import { grantStarts, startHappened } from './limits.ts'
+import { grantStarts, judgeStart } from './limits.ts'
 import { ClaimedAttempt, remember, type ClaimedRow } from './row.ts'
 import type { Transaction } from './transaction.ts'
 
@@ -78,17 +78,18 @@ function childrenOf (tx: Transaction, parent: string): ChildRecord[] {
 }
 
 /** The body of an attempt has begun, or never will. */
-export function begun (tx: Transaction, { job, slot, groupSlot }: ClaimedAttempt): void {
-  if (slot >= 0) startHappened(tx, job.queue, slot)
+export function judgeStarts (tx: Transaction, { job, slot, groupSlot, start }: ClaimedAttempt): void {
+  const happened = start !== 'granted'
+  if (slot >= 0) judgeStart(tx, job.queue, slot, happened)
   if (groupSlot < 0) return
-  startHappened(tx, startsOf(job.queue, job.policy.group as string), groupSlot)
+  judgeStart(tx, startsOf(job.queue, job.policy.group as string), groupSlot, happened)
   tx.count(job.queue, 'waiting', 0) // it is known now when the next may start
 }
 
 /** Ignored when the attempt does not own its job any more. */
 export function settle (tx: Transaction, attempt: ClaimedAttempt, outcome: Outcome): void {
   const { seq, owner, token } = attempt
-  begun(tx, attempt)
+  if (attempt.start !== 'stored') judgeStarts(tx, attempt)
   switch (outcome.kind) {
     case 'completed':
       return ended(tx, attempt, 'completed', tx.db.run(COMPLETE, tx.now, tx.nextEnd(), json(outcome.result), outcome.resultOmitted ?? null, seq, owner, token))

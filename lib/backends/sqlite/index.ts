@@ -5,7 +5,7 @@ import { systemClock, type Clock } from '../../clock.ts'
 import { errors } from '../../errors.ts'
 import type { Attempt, CancelReason, JobRecord, NewJob, Outcome, Duplicate, Duplicates, FlowNode } from '../../job.ts'
 import type { Copied } from '../../json.ts'
-import { begun, noteOverdue, noteProgress, settle } from './attempts.ts'
+import { judgeStarts, noteOverdue, noteProgress, settle } from './attempts.ts'
 import { openFile, prepareConnection, stopWaiting, type SqliteDatabase } from './driver.ts'
 import { Engine } from './engine.ts'
 import { cancelChildren, insertFlow, stage } from './flows.ts'
@@ -109,7 +109,12 @@ class Sqlite implements Backend {
   async note (attempt: Attempt, note: Note): Promise<void> {
     const engine = this.#engine
     if (!(attempt instanceof ClaimedAttempt) || !engine.isOut(attempt)) return
-    if ('started' in note) return engine.write((tx) => { begun(tx, attempt) }, true)
+    if ('started' in note) {
+      attempt.start = 'happened'
+      await engine.write((tx) => { judgeStarts(tx, attempt) }, true)
+      attempt.start = 'stored'
+      return
+    }
     return engine.write((tx) => 'overdue' in note ? noteOverdue(tx, attempt) : noteProgress(tx, attempt, note.progress))
   }
 

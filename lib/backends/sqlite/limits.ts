@@ -10,7 +10,8 @@ const TAKEN = 'SELECT count(*) AS n FROM background_starts WHERE queue = ?'
 const FREE = 'SELECT slot FROM background_starts WHERE queue = ? AND at <= ? ORDER BY at LIMIT ?'
 const OLDEST = 'SELECT min(at) AS at FROM background_starts WHERE queue = ?'
 const GRANT = 'INSERT INTO background_starts (queue, slot, at, owner) VALUES (?, ?, ?, ?) ON CONFLICT (queue, slot) DO UPDATE SET at = excluded.at, owner = excluded.owner'
-const STARTED = 'UPDATE background_starts SET at = ?, owner = NULL WHERE queue = ? AND slot = ?'
+const NOT_ANY_MORE = 0
+const JUDGE = 'UPDATE background_starts SET at = ?, owner = NULL WHERE queue = ? AND slot = ? AND at = ?'
 const SHRINK = 'DELETE FROM background_starts WHERE queue = ? AND slot >= ?'
 const FREE_OF = 'UPDATE background_starts SET at = ?, owner = NULL WHERE owner = ?'
 
@@ -38,9 +39,9 @@ export function grantStarts (tx: Transaction, queue: string, { max, duration }: 
   }
 }
 
-/** A granted start has happened, or never will. */
-export function startHappened (tx: Transaction, queue: string, slot: number): void {
-  tx.db.run(STARTED, tx.now, queue, slot)
+/** A granted start has happened, or never will: then it does not count. Nothing changes where it was told before. */
+export function judgeStart (tx: Transaction, queue: string, slot: number, happened: boolean): void {
+  tx.db.run(JUDGE, happened ? tx.now : NOT_ANY_MORE, queue, slot, NOT_YET)
 }
 
 /** The starts that were granted to a process that is gone. */

@@ -105,6 +105,8 @@ export class ClaimedAttempt implements Attempt {
   readonly slot: number
   /** The same in that of its group. */
   readonly groupSlot: number
+  /** Whether its body has begun: told where a limiter counts. */
+  start: 'granted' | 'happened' | 'stored' = 'granted'
   declare children?: readonly ChildRecord[]
 
   constructor (row: Pick<Row, 'attempts_made' | 'seq' | 'owner' | 'token' | 'history'>, job: StoredJob, waited: number, slot: number, groupSlot: number) {
