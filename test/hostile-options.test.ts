@@ -7,8 +7,10 @@ import { resolveOptions } from '../lib/options.ts'
 import { closeInTime, jobsKept, setup, type Harness } from './support/harness.ts'
 import { anyText, anyValue, isCoded, nastyTexts, nastyValues, runs, watchPrototypes } from './support/hostile.ts'
 import { watchLeaks } from './support/leaks.ts'
+import { seed } from './support/seed.ts'
 
 watchLeaks(t)
+fc.configureGlobal({ seed })
 
 const prototypes = watchPrototypes()
 t.afterEach(() => {

@@ -13,8 +13,10 @@ import { MOVES, isFinal, iso, type JobState } from '../lib/job.ts'
 import { cloneJson, copyAsJson, type Json } from '../lib/json.ts'
 import { TestClock } from './support/clock.ts'
 import { watchLeaks } from './support/leaks.ts'
+import { seed } from './support/seed.ts'
 
 watchLeaks(t)
+fc.configureGlobal({ seed })
 
 // Deadlines
 

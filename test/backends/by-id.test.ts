@@ -2,6 +2,9 @@
 import fc from 'fast-check'
 import { test } from 'tap'
 import { ById } from '../../lib/backends/memory/by-id.ts'
+import { seed } from '../support/seed.ts'
+
+fc.configureGlobal({ seed })
 
 interface Item { readonly id: string, readonly order: number, at: number }
 

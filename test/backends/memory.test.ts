@@ -6,6 +6,9 @@ import { memory } from '../../lib/index.ts'
 import type { JobRecord } from '../../lib/job.ts'
 import { TestClock } from '../support/clock.ts'
 import { Bench, backendContract, completed, dead, releasedFor, retryIn } from '../support/contract.ts'
+import { seed } from '../support/seed.ts'
+
+fc.configureGlobal({ seed })
 
 backendContract('memory', { create: (clock) => memory({ clock }) })
 

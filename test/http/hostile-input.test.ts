@@ -11,8 +11,10 @@ import type { BackgroundTasksOptions } from '../../lib/index.ts'
 import { closeInTime, setup, type Harness } from '../support/harness.ts'
 import { anyText, nastyTexts, revoked, runs, traps, watchPrototypes, wellFormed } from '../support/hostile.ts'
 import { watchLeaks } from '../support/leaks.ts'
+import { seed } from '../support/seed.ts'
 
 watchLeaks(t)
+fc.configureGlobal({ seed })
 
 const prototypes = watchPrototypes()
 t.afterEach(() => {

@@ -5,6 +5,9 @@ import type { BackoffPolicy, JobFacts, Outcome, Policy } from '../../lib/job.ts'
 import { TASK_DEFAULTS } from '../../lib/job-options.ts'
 import { afterThrow, afterTimeout, backoff, type Judged } from '../../lib/jobs/retry.ts'
 import { LEVELS, record, setup } from '../support/harness.ts'
+import { seed } from '../support/seed.ts'
+
+fc.configureGlobal({ seed })
 
 const FIXED: BackoffPolicy = { type: 'fixed', delay: 70, maxDelay: 70, jitter: 0 }
 const policyOf = (parts: Partial<Policy> = {}): Policy => ({ ...TASK_DEFAULTS, attempts: 3, backoff: FIXED, timeout: 50, ...parts })

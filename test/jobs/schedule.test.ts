@@ -7,8 +7,10 @@ import { TestClock } from '../support/clock.ts'
 import { DurableBackend } from '../support/durable.ts'
 import { closeInTime, deferred, setup, type Harness, type HarnessOptions } from '../support/harness.ts'
 import { watchLeaks } from '../support/leaks.ts'
+import { seed } from '../support/seed.ts'
 
 watchLeaks(t)
+fc.configureGlobal({ seed })
 
 const MINUTE = 60_000
 const HOUR = 60 * MINUTE

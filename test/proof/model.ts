@@ -7,8 +7,9 @@
 import type { AbortKind } from '../../lib/errors.ts'
 import { isFinal, MOVES, type CancelReason, type JobState } from '../../lib/job.ts'
 import type { Body, Job, Queue, Response } from './parts.ts'
+import * as families from './families.ts'
 import { SETTINGS, type How, type QueueName, type Spec } from './plan.ts'
-import { comes, leaves, next } from './turns.ts'
+import { comes, firstInTurn, isFull, isLimited, leaves } from './turns.ts'
 import { fateOf, verdictOf, type Verdict } from './verdict.ts'
 
 /** Timers may be a millisecond early. */
@@ -38,7 +39,7 @@ export class Model {
     this.#now = now
     for (const name of ['default', 'mail', 'api'] as const) {
       const concurrency = name === 'default' ? SETTINGS.concurrency : SETTINGS.queues[name].concurrency
-      this.queues.set(name, { name, concurrency, paused: false, alive: new Set(), coming: [], starts: [] })
+      this.queues.set(name, { name, concurrency, paused: false, alive: new Set(), coming: [], starts: [], groupStarts: [] })
     }
   }
 
@@ -79,6 +80,7 @@ export class Model {
 
   bind (job: Job, id: string): void {
     if (job.id !== '' && job.id !== id) this.fault(`handle has another id than the job that moved`, job)
+    if ((this.byId.get(id) ?? job) !== job) this.fault('its handle is that of another job', job)
     job.id = id
     this.byId.set(id, job)
     this.adding = this.adding.filter((other) => other !== job)
@@ -92,7 +94,7 @@ export class Model {
     if (!MOVES[job.state].includes(to)) this.fault(`cannot become ${to}`, job)
     const now = this.#now()
     this.stops(now) // there may have been nothing to wait for until this very move
-    const cause = job.state === 'active' ? this.#judged(job, to, now) : this.#moves(job, to, now, reason)
+    const cause = job.state === 'active' ? this.#judged(job, to, now) : families.kept(job, to) ?? this.#moves(job, to, now, reason)
     if (cause !== undefined) this.fault(`became ${to} at ${now}: ${cause}`, job)
     const from = job.state
     job.state = to
@@ -148,11 +150,13 @@ export class Model {
 
   #moves (job: Job, to: JobState, now: number, reason: CancelReason | undefined): string | undefined {
     if (to === 'failed') {
-      job.verdict = { state: 'failed', failure: 'expired' }
+      job.verdict = { state: 'failed', failure: job.family?.broken === true ? 'unrecoverable' : 'expired' }
+      if (job.family?.broken === true) return undefined
       return job.neverStarted && now >= job.expires - EARLY ? undefined : 'its time to live is not over'
     }
     if (to === 'cancelled') return this.#cancels(job, now, reason)
-    if (job.state === 'pending') return this.#released(job, to, now)
+    if (to === 'waiting-children') return undefined
+    if (job.state === 'pending' || job.state === 'waiting-children') return this.#released(job, to, now)
     if (job.state === 'failed') {
       const delay = this.allowed.revive?.get(job)
       if (delay === undefined) return 'nobody asked for a retry'
@@ -190,21 +194,26 @@ export class Model {
     const { state, response } = job
     const fate = state === 'pending' && response !== undefined && this.isOver(response, now) ? fateOf(response, job.spec) : 'run'
     // In the end of a shutdown a response may be over in the same millisecond.
-    const reasons: Array<string | undefined> = this.allowed.cancel === job ? ['user'] : [fate, this.stops(now) ? 'shutdown' : 'run']
+    const reasons: Array<string | undefined> = families.isUnder(job, this.allowed.cancel) ? ['user'] : [fate, this.stops(now) ? 'shutdown' : 'run']
     job.verdict = { state: 'cancelled', reason }
     return reasons.includes(reason) ? undefined : `nobody cancelled it for the reason ${reason}`
   }
 
   #starts (job: Job, now: number): string | undefined {
     const queue = this.queueOf(job)
-    const first = next(queue, this.#waitingIn(queue))
+    const first = firstInTurn(queue, job, this.#waitingIn(queue))
+    const full = isFull(queue, job, this.jobs)
+    const limited = isLimited(queue, job, now)
     const free = this.freeSlots(queue)
     job.attemptsMade++
     job.neverStarted = false
+    families.shows(job)
     queue.coming.push(job)
     if (queue.paused) return 'the queue is paused'
     if (free <= 0) return 'no slot is free'
     if (this.isLimited(queue, now, queue.coming.length - 1)) return 'the limiter forbids it'
+    if (full) return 'its group has no slot free'
+    if (limited) return 'the limiter of its group forbids it'
     if (first !== job) return `job ${this.jobs.indexOf(first as Job)} comes before it`
     if (now > this.closingSince + SETTINGS.drainTimeout) return 'the shutdown is out of time'
     return undefined
@@ -239,6 +248,16 @@ export class Model {
     return queue.starts.filter((start) => start > now - duration).length + granted >= max
   }
 
+  /** Only its queue's limiter, or that of its group, keeps a waiting job from starting. */
+  isHeldBack (job: Job, now: number): boolean {
+    const queue = this.queueOf(job)
+    return this.isLimited(queue, now) || isLimited(queue, job, now)
+  }
+
+  mayStart (job: Job, now: number): boolean {
+    return job.state === 'waiting' && !isFull(this.queueOf(job), job, this.jobs) && !this.isHeldBack(job, now)
+  }
+
   /** A body begins. */
   begin (id: string, attempt: number): Body {
     const now = this.#now()
@@ -249,7 +268,9 @@ export class Model {
     if (attempt !== job.attemptsMade) this.fault(`the body is told attempt ${attempt}, not ${job.attemptsMade}`, job)
     if ([...queue.alive].some((other) => other.job === job && !other.givenUp)) this.fault('two attempts at once', job)
     if (this.isLimited(queue, now, 0)) this.fault(`the body is one more than the limiter allows`, job)
+    if (isLimited(queue, job, now, 0)) this.fault(`the body is one more than the limiter of its group allows`, job)
     queue.starts.push(now)
+    if (job.spec.group !== null) queue.groupStarts.push({ group: job.spec.group, at: now })
     const body: Body = { job, attempt, startedAt: now, cancelled: false, raced: this.allowed.cancel === job, givenUp: false }
     queue.alive.add(body)
     job.body = body
@@ -282,6 +303,7 @@ export class Model {
     job.neverStarted = false
     job.endedAt = now
     job.ends.push(to)
+    families.ended(job, to)
     this.#letGo(job, to)
     this.#kept[to === 'failed' ? 'failed' : 'completed'].push(job)
     this.sweep()

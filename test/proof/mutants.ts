@@ -14,6 +14,7 @@ const runner = 'jobs/runner.ts'
 const memory = 'backends/memory/index.ts'
 const lifecycle = 'backends/memory/lifecycle.ts'
 const lists = 'backends/memory/lists.ts'
+const groups = 'backends/memory/groups.ts'
 const streamClose = "    if (isHttp2(raw)) raw.stream.once('close', () => { onClose.call(raw) })\n"
 const socketClose = '    else if (raw.socket === null) waitBehind(reply.request.raw.socket, hold)\n'
 const listening = "    raw.on('finish', onFinish)\n    raw.on('close', onClose)\n"
@@ -52,7 +53,7 @@ export const mutants: Mutant[] = [
     title: 'the gate releases once for each event',
     edits: eachEvent,
     by: 'model',
-    says: /became|waits beside a free slot/
+    says: /became|waits beside a free slot|counts say/
   },
   {
     title: 'jobs start before the response is over',
@@ -110,6 +111,42 @@ export const mutants: Mutant[] = [
     edits: [['backends/limiter.ts', 'this.#starts.length < this.#rate.max', 'this.#starts.length <= this.#rate.max']],
     by: 'model',
     says: /limiter|counts say api/
+  },
+  {
+    title: 'a start that never happened counts',
+    edits: [[lifecycle, '    if (attempt.granted !== undefined && !attempt.begun) queue.limiter?.takeBack(attempt.granted)\n', '']],
+    by: 'regressions',
+    says: /waits beside a free slot/
+  },
+  {
+    title: 'a group may have more jobs running than its limit',
+    edits: [[groups, 'group.active < this.#settings.concurrency', 'true']],
+    by: 'model',
+    says: /its group has no slot free/
+  },
+  {
+    title: 'a group keeps its turn while it has jobs',
+    edits: [[groups, '      this.#leave(group)\n      const entry = group.ready.shift()\n', '      const entry = group.ready.shift()\n      if (entry === undefined) this.#leave(group)\n']],
+    by: 'model',
+    says: /comes before it/
+  },
+  {
+    title: 'a deduplication id outlives its job',
+    edits: [['backends/memory/deduplication.ts', "if (job.policy.deduplication?.ttl === 0 || state === 'cancelled') this.#release(job)", '']],
+    by: 'model',
+    says: /its handle is that of another job/
+  },
+  {
+    title: 'a parent starts when its first child has ended',
+    edits: [['backends/memory/flows.ts', 'else if (open.size === 0)', 'else']],
+    by: 'model',
+    says: /a child has not ended as it asks/
+  },
+  {
+    title: 'a child that fails does not fail its parent',
+    edits: [['backends/memory/flows.ts', "state !== 'completed' && !ignored", 'false']],
+    by: 'model',
+    says: /a child has not ended as it asks|still waits for them/
   },
   {
     title: 'lower priorities go first',

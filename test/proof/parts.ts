@@ -51,8 +51,22 @@ export interface Job {
   verdict: Verdict
   /** The attempt that owns the job. */
   body: Body | undefined
+  family?: Family
   /** A cancel came between its delivery and its body. */
   cancelling?: boolean
+}
+
+/** Of a flow. */
+export interface Family {
+  readonly parent: Job | undefined
+  readonly ignored: boolean
+  readonly children: Job[]
+  /** Children that have not ended. */
+  readonly open: Set<Job>
+  /** One that is not ignored did not complete while the parent waited. */
+  broken: boolean
+  /** States of the children when the attempt was delivered. */
+  shown: JobState[]
 }
 
 export interface Queue {
@@ -64,6 +78,8 @@ export interface Queue {
   /** Moved to active; the body has not begun. */
   readonly coming: Job[]
   readonly starts: number[]
+  /** Starts of jobs that have a group. */
+  readonly groupStarts: Array<{ readonly group: string, readonly at: number }>
   /** Groups whose turn is to come, from the first job of a group on; an empty name: the jobs without one. */
   row?: string[]
 }

@@ -31,10 +31,18 @@ export interface Spec {
   once: { id: 'x' | 'y', ttl: number } | null
 }
 
+/** A job of a flow, a parent before its children. `up`: 0: child of the one before it; else so many levels above that. */
+export interface Member {
+  spec: Spec
+  up: number
+  ignored: boolean
+}
+
 /** `at` chooses among what is there, by its remainder. */
 export type Op =
   | { op: 'add', spec: Spec }
   | { op: 'bulk', specs: Spec[] }
+  | { op: 'flow', members: Member[] }
   | { op: 'request', specs: Spec[] }
   /** Another job for a reply that is open, or over. */
   | { op: 'stage', at: number, spec: Spec }
@@ -58,7 +66,7 @@ export type Op =
 
 export const SETTINGS = {
   concurrency: 3,
-  queues: { mail: { concurrency: 1 }, api: { concurrency: 2, limiter: { max: 2, duration: 1_000 } } },
+  queues: { mail: { concurrency: 2, groups: { concurrency: 1, limiter: { max: 2, duration: 700 } } }, api: { concurrency: 2, limiter: { max: 2, duration: 1_000 } } },
   maxQueueSize: 5,
   maxQueueBytes: 150,
   maxPayloadBytes: 100,
@@ -106,6 +114,7 @@ const queue = mostly<QueueName | null>(null, 'default', 'mail', 'api')
 const op: fc.Arbitrary<Op> = fc.oneof(
   { weight: 6, arbitrary: fc.record({ op: fc.constant('add' as const), spec }) },
   { weight: 2, arbitrary: fc.record({ op: fc.constant('bulk' as const), specs: fc.array(spec, { maxLength: 4 }) }) },
+  { weight: 2, arbitrary: fc.record({ op: fc.constant('flow' as const), members: fc.array(fc.record({ spec, up: mostly(1, 0, 2), ignored: mostly(false, true) }), { minLength: 1, maxLength: 4 }) }) },
   { weight: 4, arbitrary: fc.record({ op: fc.constant('request' as const), specs: fc.array(spec, { maxLength: 3 }) }) },
   { weight: 1, arbitrary: fc.record({ op: fc.constant('stage' as const), at, spec }) },
   { weight: 4, arbitrary: fc.record({ op: fc.constant('respond' as const), at, end: mostly<'ok' | 'status' | 'throw'>('ok', 'status', 'throw') }) },

@@ -1,12 +1,13 @@
 /** Plays a sequence on a real application, with time in its hand, and lets the model watch. */
 import Fastify, { type FastifyInstance, type FastifyReply } from 'fastify'
-import { backgroundTasks, memory, type JobAbortedError, type JobContext, type JobHandle, type JobRecord } from '../../lib/index.ts'
+import { backgroundTasks, memory, type JobAbortedError, type JobContext, type JobHandle, type JobRecord, type FlowHandle } from '../../lib/index.ts'
 import { isFinal } from '../../lib/job.ts'
 import { TestClock } from '../support/clock.ts'
 import { deferred } from '../support/harness.ts'
+import { nested, relate, waitingFor } from './families.ts'
 import { Model } from './model.ts'
 import type { Body, Job, Promised, Response, Visit, Waiting } from './parts.ts'
-import { SETTINGS, type How, type Op, type Spec } from './plan.ts'
+import { SETTINGS, type How, type Member, type Op, type Spec } from './plan.ts'
 import { compareCounts, compareRecord, findForgotten } from './rest.ts'
 import { optionsOf, payloadOf, perform } from './work.ts'
 
@@ -61,6 +62,7 @@ export class Play {
     switch (op.op) {
       case 'add': return this.#add(op.spec)
       case 'bulk': return this.#bulk(op.specs)
+      case 'flow': return this.#flow(op.members)
       case 'request': return this.#request(op.specs)
       case 'stage': return pick(this.visits, op.at, (visit) => { this.#stage(visit, op.spec) })
       case 'respond': return pick(this.visits, op.at, (visit) => this.#respond(visit, op.end))
@@ -158,6 +160,22 @@ export class Play {
     }
   }
 
+  async #flow (given: Member[]): Promise<void> {
+    const members = given.map((member) => ({ ...member, spec: { ...member.spec, kind: 'task' as const, once: null } }))
+    const first = this.model.jobs.length
+    const jobs = this.#expect(members.map(({ spec }) => spec))
+    if (jobs !== undefined) relate(jobs.map(({ job }) => job), members)
+    const flatten = ({ job, children }: FlowHandle): JobHandle[] => [job, ...children.flatMap(flatten)]
+    try {
+      const flow = await this.app.background.flow(nested(members, ({ spec, ignored }, at) => ({
+        name: 'task', payload: payloadOf(first + at, spec), options: { ...optionsOf(spec, this.clock.now()), ignoreDependencyOnFailure: ignored }
+      })))
+      this.#took(jobs, flatten(flow))
+    } catch (error) {
+      this.#refused(jobs, error)
+    }
+  }
+
   async #request (specs: Spec[]): Promise<void> {
     const response: Response = { state: 'open', left: false, failed: false, statusCode: 200, heldSince: NaN, jobs: [] }
     const visit: Visit = { specs, response, end: deferred(), client: new AbortController() }
@@ -207,6 +225,8 @@ export class Play {
     const { model } = this
     const body = model.begin(context.job.id, context.job.attempt)
     if (model.jobs[no] !== body.job) model.fault('the body has the payload of another job', body.job)
+    const children = context.children.map(({ state }) => state)
+    if (String(children) !== String(body.job.family?.shown ?? [])) model.fault(`its children are shown as ${String(children)}`, body.job)
     const step = body.job.spec.steps[body.job.steps++] ?? { how: 'done' }
     if ('how' in step) {
       model.settled(body, step.how)
@@ -236,9 +256,11 @@ export class Play {
   async #cancel (job: Job): Promise<void> {
     const expected = job.gone ? undefined : isFinal(job.state) ? 'final' : job.state === 'active' ? 'cancelling' : 'cancelled'
     if (expected === 'cancelling') (job.body as Body).cancelled = true
+    const along = waitingFor(job)
     this.model.allowed = { cancel: job }
     const answer = await this.app.background.cancel(job.id)
     this.model.allowed = {}
+    for (const child of along) if (child.state !== 'cancelled') this.model.fault('its parent was cancelled, and it was not', child)
     if (answer !== expected) this.model.fault(`cancel answers ${answer}, not ${expected}`, job)
   }
 

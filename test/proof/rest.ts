@@ -1,6 +1,7 @@
 /** The questions asked whenever everything has come to rest: is anything forgotten, and do all who ask see the same? */
 import { isFinal, type JobRecord, type JobState } from '../../lib/job.ts'
 import type { QueueStatus } from '../../lib/jobs/control.ts'
+import { forgotten } from './families.ts'
 import type { Model } from './model.ts'
 import type { Job } from './parts.ts'
 
@@ -13,12 +14,14 @@ export function findForgotten (model: Model, now: number): void {
     if (job.neverStarted && job.expires <= now) model.fault(`its time to live was over at ${job.expires}`, job)
     if (job.state === 'pending' && (job.response === undefined || model.isOver(job.response, now))) model.fault('its response is over, and it still waits for it', job)
     if (job.state === 'delayed' && job.until <= now) model.fault(`its delay was over at ${job.until}`, job)
+    const waits = forgotten(job)
+    if (waits !== undefined) model.fault(waits, job)
     if (job.state === 'active') findForgottenBody(model, job, now)
   }
   for (const queue of model.queues.values()) {
-    const waits = model.jobs.some((job) => job.state === 'waiting' && job.spec.queue === queue.name)
+    const waits = model.jobs.some((job) => job.spec.queue === queue.name && model.mayStart(job, now))
     const mayStart = !queue.paused && !model.stopped
-    if (waits && mayStart && model.freeSlots(queue) > 0 && !model.isLimited(queue, now)) model.fault(`a job of ${queue.name} waits beside a free slot`)
+    if (waits && mayStart && model.freeSlots(queue) > 0) model.fault(`a job of ${queue.name} waits beside a free slot`)
   }
 }
 
@@ -35,7 +38,7 @@ function findForgottenBody (model: Model, job: Job, now: number): void {
 export function compareCounts (model: Model, now: number, counts: Record<string, QueueStatus>): void {
   for (const queue of model.queues.values()) {
     const expected: Record<string, number | boolean> = {
-      pending: 0, waiting: 0, delayed: 0, active: 0, completed: 0, failed: 0, cancelled: 0, concurrency: queue.concurrency, paused: queue.paused
+      pending: 0, waiting: 0, delayed: 0, 'waiting-children': 0, active: 0, completed: 0, failed: 0, cancelled: 0, concurrency: queue.concurrency, paused: queue.paused
     }
     for (const job of model.jobs) {
       if (job.spec.queue !== queue.name || job.gone) continue
@@ -51,7 +54,7 @@ export function compareCounts (model: Model, now: number, counts: Record<string,
 
 /** A waiting job that only the limiter holds back is shown as delayed. */
 function shownState (model: Model, job: Job, now: number): JobState {
-  return job.state === 'waiting' && model.isLimited(model.queueOf(job), now) ? 'delayed' : job.state
+  return job.state === 'waiting' && model.isHeldBack(job, now) ? 'delayed' : job.state
 }
 
 /** One job, as `get` shows it. */
