@@ -12,12 +12,12 @@ interface Run {
   code: number | null
 }
 
-const program = fileURLToPath(new URL('../support/fixtures/floating.ts', import.meta.url))
+const program = fileURLToPath(new URL('../support/fixtures/floating.js', import.meta.url))
 
 /** A process of its own: what Node does with such errors is done to the whole process. One that hangs is killed. */
 function run (kind: string, node: string[] = []): Promise<Run> {
   return new Promise((resolve) => {
-    const child = execFile(process.execPath, [...process.execArgv, ...node, program, kind], { timeout: 30_000, killSignal: 'SIGKILL' }, (_error, stdout, stderr) => {
+    const child = execFile(process.execPath, [...node, program, kind], { timeout: 30_000, killSignal: 'SIGKILL', env: { ...process.env, NODE_OPTIONS: '' } }, (_error, stdout, stderr) => {
       const lines = stdout.split('\n').filter((line) => line !== '').map((line) => JSON.parse(line) as Record<string, any>)
       resolve({ lines, stderr, code: child.exitCode })
     })

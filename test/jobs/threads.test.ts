@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { setFlagsFromString } from 'node:v8'
 import t, { test, type Test } from 'tap'
 import type { BackgroundTasksOptions, JobHandle, TaskOptions } from '../../lib/index.ts'
+import '../support/built-threads.ts'
 import { deferred, record, setup, until, type Deferred, type Harness, type Line } from '../support/harness.ts'
 import { watchLeaks } from '../support/leaks.ts'
 
@@ -326,9 +327,8 @@ test('no thread is left after the close', { skip: process.platform !== 'linux' &
 
 /** A program with one job in a thread, which ends by itself. One that hangs is killed. */
 function program (...node: string[]): Promise<{ code: number | null, stdout: string, stderr: string }> {
-  const args = [...process.execArgv.filter((arg) => !/mock|processinfo/.test(arg)), ...node, fileURLToPath(fixture('thread-idle.ts'))]
   return new Promise((resolve) => {
-    const child = execFile(process.execPath, args, { timeout: 30_000, killSignal: 'SIGKILL' }, (_error, stdout, stderr) => {
+    const child = execFile(process.execPath, [...node, fileURLToPath(fixture('thread-idle.js'))], { timeout: 30_000, killSignal: 'SIGKILL' }, (_error, stdout, stderr) => {
       resolve({ code: child.exitCode, stdout, stderr })
     })
   })
