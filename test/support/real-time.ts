@@ -5,7 +5,7 @@ export function realTime (ms: number): Promise<void> {
 }
 
 /** Looks again every 20 ms, for so many ms at most. */
-export async function eventually (holds: () => unknown, what: string, most = 10_000): Promise<void> {
+export async function eventually (holds: () => unknown, what: string, most = 30_000): Promise<void> {
   const end = performance.now() + most
   while (!await holds()) {
     if (performance.now() > end) throw new Error(`waited in vain for ${what}`)

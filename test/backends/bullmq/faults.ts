@@ -8,10 +8,14 @@ import { storeAt } from './store.ts'
 
 const AWAY = 'the store of the background jobs is away'
 const BACK = 'the store of the background jobs is back'
+/** Ms. On a busy machine a store that is there may take this long. */
+const CALL = 1_500
+/** Ms in which a call that is bounded by it has ended there. */
+const BOUND = CALL + 5_000
 
 /** An application that is fed until somebody asks for `done`, with a note of what was acknowledged and what ran. */
 async function underLoad (t: Test, kind: Kind, url: string) {
-  const { app, lines } = await appOn(storeAt(kind, url).create({ callTimeout: 300, lockDuration: 3_000 }), { concurrency: 5 })
+  const { app, lines } = await appOn(storeAt(kind, url).create({ callTimeout: CALL, lockDuration: 3_000 }), { concurrency: 5 })
   const acknowledged: string[] = []
   const refused: unknown[] = []
   const runs = new Map<string, number>()
@@ -75,7 +79,7 @@ export function faultsOn (kind: Kind, cut: (url: string) => Promise<void>): Prom
         const answers = await Promise.all([
           load.app.inject({ method: 'POST', url: '/' }), load.app.inject(before.json().statusUrl as string), load.app.inject('/health/jobs')
         ])
-        t.ok(performance.now() - started < 2_000)
+        t.ok(performance.now() - started < BOUND)
         t.strictSame(answers.map(({ statusCode }) => statusCode), [503, 503, 200])
         t.equal(await load.status(), 'degraded')
         await eventually(() => load.refused.length > refused + 1, 'one more')
@@ -101,7 +105,7 @@ export function faultsOn (kind: Kind, cut: (url: string) => Promise<void>): Prom
       const isDone = async (id: string): Promise<boolean> => (await app.background.get(id).catch(() => undefined))?.state === 'completed'
       for (const id of acknowledged) await eventually(() => isDone(id), `job ${id}`)
       t.strictSame(acknowledged.filter((id) => runs.get(id) !== 1), [])
-      t.ok(load.longest < 2_000, `the longest call took ${Math.round(load.longest)} ms`)
+      t.ok(load.longest < BOUND, `the longest call took ${Math.round(load.longest)} ms`)
       t.notMatch(JSON.stringify([load.lines, load.refused.map((error) => [String(error), (error as Error).stack, error])]), PASSWORD)
     })
   })

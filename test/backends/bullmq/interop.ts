@@ -62,9 +62,9 @@ export function interopOn (store: Store): Promise<unknown> {
         if (name === 'nobody') throw new Error('no such person')
         return `Hello ${name}`
       })
-      t.equal(await (await app.background.add(greet, { name: 'Ada' })).finished({ timeout: 10_000 }), 'Hello Ada')
+      t.equal(await (await app.background.add(greet, { name: 'Ada' })).finished({ timeout: 30_000 }), 'Hello Ada')
       const failed = await app.background.add(greet, { name: 'nobody' })
-      await t.rejects(failed.finished({ timeout: 10_000 }), { code: 'FST_BG_JOB_FAILED', message: /no such person/ })
+      await t.rejects(failed.finished({ timeout: 30_000 }), { code: 'FST_BG_JOB_FAILED', message: /no such person/ })
       t.match(await app.background.deadLetters.get(failed.id), { state: 'failed', failure: 'exhausted', error: { message: 'no such person' } })
     })
 
@@ -81,8 +81,8 @@ export function interopOn (store: Store): Promise<unknown> {
       await app.register(serverAdapter.registerPlugin(), { prefix: '/board' })
       await app.ready()
       t.teardown(() => app.close())
-      await (await app.background.add(greet, { name: 'Ada' })).finished({ timeout: 10_000 })
-      await (await app.background.add(greet, { name: 'nobody' })).finished({ timeout: 10_000 }).catch(() => {})
+      await (await app.background.add(greet, { name: 'Ada' })).finished({ timeout: 30_000 })
+      await (await app.background.add(greet, { name: 'nobody' })).finished({ timeout: 30_000 }).catch(() => {})
       const shown = async (status: string): Promise<unknown> => (await app.inject(`/board/api/queues?activeQueue=default&status=${status}`)).json().queues[0].jobs
       t.match(await shown('completed'), [{ name: 'greet', data: { name: 'Ada' }, returnValue: 'Hello Ada' }])
       t.match(await shown('failed'), [{ name: 'greet', data: { name: 'nobody' }, failedReason: 'no such person', stacktrace: [/no such person/] }])
@@ -96,16 +96,16 @@ export function interopOn (store: Store): Promise<unknown> {
       app.post('/', async (_request, reply) => reply.accepted(echo, odd))
       await app.ready()
       t.teardown(() => app.close())
-      if (kind.name === 'redis') t.equal(await (await app.background.add(echo, odd)).finished({ timeout: 10_000 }), odd)
+      if (kind.name === 'redis') t.equal(await (await app.background.add(echo, odd)).finished({ timeout: 30_000 }), odd)
       else {
         await t.rejects(app.background.add(echo, odd), { code: 'FST_BG_NOT_STORABLE', statusCode: 500, message: /unsupported Unicode escape sequence/ })
         t.match((await app.inject({ method: 'POST', url: '/' })).json(), { statusCode: 500, code: 'FST_BG_NOT_STORABLE' })
         const handle = await app.background.add(echo, 'odd')
-        await handle.finished({ timeout: 10_000 })
+        await handle.finished({ timeout: 30_000 })
         t.match(await app.background.get(handle.id), { state: 'completed', resultOmitted: 'unserializable' })
       }
       const failed = await app.background.add(fail)
-      await t.rejects(failed.finished({ timeout: 10_000 }), { code: 'FST_BG_JOB_FAILED' })
+      await t.rejects(failed.finished({ timeout: 30_000 }), { code: 'FST_BG_JOB_FAILED' })
       t.match(await app.background.get(failed.id), { state: 'failed', failure: 'exhausted', error: { message: odd, stack: /a\uFFFDb/ } })
       t.equal((await app.inject('/health/jobs')).json().status, 'ok')
     })

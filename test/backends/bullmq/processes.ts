@@ -20,7 +20,7 @@ export function processesOn (store: Store): Promise<unknown> {
       const handles = await app.background.addBulk(Array.from({ length: 60 }, () => ({ name: work, payload: { gate: 'all' } })))
       await workers.count('started', 9) // as many as there are slots: each worker has its three
       workers.letGo('all')
-      const results = await Promise.all(handles.map((handle) => handle.finished({ timeout: 20_000 }) as Promise<{ by: number }>))
+      const results = await Promise.all(handles.map((handle) => handle.finished({ timeout: 30_000 }) as Promise<{ by: number }>))
       t.equal(new Set(results.map(({ by }) => by)).size, 3, 'each worker did some')
       const started = workers.told.filter(({ what }) => what === 'started').map(({ id }) => id)
       t.strictSame(started.sort(), handles.map(({ id }) => id).sort(), 'each job started once')
@@ -33,7 +33,7 @@ export function processesOn (store: Store): Promise<unknown> {
       t.equal((await app.inject(`/jobs/${handle.id}/status`)).json().state, 'active')
       t.equal(await app.background.cancel(handle.id), 'cancelling')
       await workers.until('aborted', handle.id)
-      await t.rejects(handle.finished({ timeout: 10_000 }), { code: 'FST_BG_JOB_NOT_FOUND' }, 'cancelled jobs are not kept')
+      await t.rejects(handle.finished({ timeout: 30_000 }), { code: 'FST_BG_JOB_NOT_FOUND' }, 'cancelled jobs are not kept')
     })
 
     t.test('a worker that slept through its lock does not end the job that another one has', async (t) => {
@@ -45,7 +45,7 @@ export function processesOn (store: Store): Promise<unknown> {
       workers.letGo(handle.id, first)
       await workers.until('ended', handle.id, second)
       workers.letGo(handle.id, second)
-      t.strictSame(await handle.finished({ timeout: 20_000 }), { by: second }, 'the result is that of who had the lock')
+      t.strictSame(await handle.finished({ timeout: 30_000 }), { by: second }, 'the result is that of who had the lock')
       t.match(await app.background.get(handle.id), { state: 'completed', result: { by: second } })
     })
 
@@ -54,7 +54,7 @@ export function processesOn (store: Store): Promise<unknown> {
       const first = await workers.until('started', handle.id)
       workers.signal(first, 'SIGKILL')
       workers.letGo(handle.id, await workers.until('started', handle.id, first))
-      const { by } = await handle.finished({ timeout: 20_000 })
+      const { by } = await handle.finished({ timeout: 30_000 })
       t.not(by, first)
       t.equal((await app.background.get(handle.id))?.state, 'completed')
     })

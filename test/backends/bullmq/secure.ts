@@ -37,7 +37,7 @@ export function secureOn (store: Store): Promise<unknown> {
       await app.ready()
       t.teardown(() => app.close())
       const handle = await app.background.add(task, { secret: 'payload' })
-      t.strictSame(await handle.finished({ timeout: 10_000 }), { secret: 'payload done' })
+      t.strictSame(await handle.finished({ timeout: 30_000 }), { secret: 'payload done' })
       t.match(await app.background.get(handle.id), { payload: { secret: 'payload' }, progress: { secret: 'half' }, result: { secret: 'payload done' } })
       const queue = plain(t, store, options).queue()
       const stored = JSON.stringify((await queue.getJob(handle.id))?.asJSON())
@@ -60,7 +60,7 @@ export function secureOn (store: Store): Promise<unknown> {
       const work = app.background.define('work', async () => 'done')
       await app.ready()
       t.teardown(() => app.close())
-      t.equal(await (await app.background.add(work)).finished({ timeout: 10_000 }), 'done')
+      t.equal(await (await app.background.add(work)).finished({ timeout: 30_000 }), 'done')
     })
 
     t.test('ready() says that there is no store, and not with which password it was asked for', async (t) => {
