@@ -32,7 +32,7 @@ async function place (t: Parameters<typeof site>[0], routes: (made: Site) => unk
   return { made, backend, ran, health }
 }
 
-const idle = async ({ made }: Place): Promise<void> => made.app.background.onIdle({ timeout: 2_000 })
+const idle = async ({ made }: Place): Promise<void> => made.app.background.onIdle({ timeout: 20_000 })
 
 // The good way
 

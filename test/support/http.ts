@@ -69,7 +69,7 @@ export class Site {
   async check (t: TestLike, count = 1, refused = 0): Promise<void> {
     await this.ledger.accepted(count)
     try {
-      await this.app.background.onIdle({ timeout: 2_000 })
+      await this.app.background.onIdle({ timeout: 20_000 })
     } catch (error) {
       this.ledger.events.push(String(error)) // the summary tells which are lost
     }

@@ -5,7 +5,7 @@ import { TestClock } from '../../support/clock.ts'
 import { Bench } from '../../support/contract.ts'
 import { newSpace, type Store } from './store.ts'
 
-const EVERY = 300
+const EVERY = 1_000
 const rule = { pattern: null, every: EVERY, tz: 'UTC', overlap: 'allow', missed: 'once', startDate: null, endDate: null, limit: null } as const
 const often: Schedule = { id: 'often', name: 'task', queue: 'default', payload: 1, bytes: 1, rule }
 
@@ -28,12 +28,11 @@ export function schedulesOn (store: Store): Promise<unknown> {
       await first.backend.schedules?.put(often, Date.now() + EVERY)
       await first.backend.schedules?.put(often, Date.now() + EVERY)
       const asked = (): number[] => [first, second].flatMap((bench) => bench.asked.map(({ kept }) => kept.next))
-      await first.until(() => asked().length >= 6, 'six times')
+      await first.until(() => asked().length >= 4, 'four times')
       t.equal(new Set(asked()).size, asked().length)
       await first.backend.schedules?.remove('often')
-      await first.until(() => first.delivered.length + second.delivered.length >= asked().length, 'all jobs')
       await first.rest()
-      t.equal(first.delivered.length + second.delivered.length, asked().length)
+      await first.until(() => first.delivered.length + second.delivered.length === asked().length, 'a job for each time, and no more')
     })
 
     t.test('a time that had come is kept when the schedule is changed before anybody works', async (t) => {
