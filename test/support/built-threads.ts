@@ -12,6 +12,7 @@ workers.Worker = class extends Worker {
   }
 }
 
+// oxlint-disable-next-line unbound-method -- called with its object below
 const { run } = Piscina.prototype
 Piscina.prototype.run = function (errand, options = {}) {
   return run.call(this, errand, { ...options, filename: options.filename?.replace('/lib/', '/dist/').replace(/ts$/, 'js') ?? null })

@@ -9,13 +9,15 @@ import { storeAt } from './store.ts'
 const AWAY = 'the store of the background jobs is away'
 const BACK = 'the store of the background jobs is back'
 /** Ms. On a busy machine a store that is there may take this long. */
-const CALL = 1_500
+const CALL = 1_000
+/** Ms. Longer than the store is away: a job whose lock ends runs again. */
+const LOCK = 6_000
 /** Ms in which a call that is bounded by it has ended there. */
 const BOUND = CALL + 5_000
 
 /** An application that is fed until somebody asks for `done`, with a note of what was acknowledged and what ran. */
 async function underLoad (t: Test, kind: Kind, url: string) {
-  const { app, lines } = await appOn(storeAt(kind, url).create({ callTimeout: CALL, lockDuration: 3_000 }), { concurrency: 5 })
+  const { app, lines } = await appOn(storeAt(kind, url).create({ callTimeout: CALL, lockDuration: LOCK }), { concurrency: 5 })
   const acknowledged: string[] = []
   const refused: unknown[] = []
   const runs = new Map<string, number>()
