@@ -219,7 +219,7 @@ t.test('put again at each start, a schedule goes on; with other times it begins 
   t.equal(p.ran.length, 1)
 })
 
-t.test('whatever the clocks do, no time comes twice, none too early, and jobs overlap only where they may', async (t) => {
+t.test('whatever the clocks do, no time comes twice, none too early, none is forgotten, and jobs overlap only where they may', async (t) => {
   type Step = { advance: number } | { jump: number } | { end: true } | { again: true }
   const steps: fc.Arbitrary<Step[]> = fc.array(fc.oneof(
     { weight: 4, arbitrary: fc.integer({ min: 1, max: 10 * MINUTE }).map((advance) => ({ advance })) },
@@ -242,19 +242,27 @@ t.test('whatever the clocks do, no time comes twice, none too early, and jobs ov
     await app.ready()
     const put = () => background.schedule('x', { ...when, overlap }, 'report')
     let last = Date.parse((await put()).next as string)
+    let latest = clock.now()
+    let fired = 0
     for (const step of sequence) {
       if ('advance' in step) await clock.advance(step.advance)
       else if ('jump' in step) clock.jump(step.jump)
       else if ('again' in step && (await background.schedules()).length > 0) await put()
       else ends.splice(0).forEach((end) => { end() })
       await clock.settle()
+      latest = Math.max(latest, clock.now())
       const [kept] = await background.schedules()
       if (kept === undefined) break
       const next = Date.parse(kept.next as string)
+      if (kept.count > fired && last > latest) throw new Error(`${new Date(last).toISOString()} came too early`)
+      if (next > latest + HOUR) throw new Error(`times before ${kept.next} were left out`)
+      const held = overlap === 'queue' && ends.length > 0
+      if ('advance' in step && step.advance >= MINUTE && next <= clock.now() && !held) throw new Error(`${kept.next} was forgotten`)
       if (next < last) throw new Error(`went back to ${kept.next}`)
       if (kept.count > 0 && kept.lastAt !== null && Date.parse(kept.lastAt) >= next) throw new Error(`${kept.next} came twice`)
       if (kept.limit !== undefined && kept.count >= kept.limit) throw new Error('more than its limit')
       last = next
+      fired = kept.count
     }
     if (overlap !== 'allow' && most > 1) throw new Error(`${most} at once`)
     for (const end of ends.splice(0)) end()
