@@ -29,6 +29,7 @@ export class MemorySchedules implements ScheduleStore {
   readonly #order = new Heap<Item>((a, b) => a.look < b.look)
   #parts: MemorySchedulesParts | undefined
   #timer: Timer | undefined
+  #rang = -Infinity
 
   start (parts: MemorySchedulesParts): void {
     this.#parts = parts
@@ -84,6 +85,9 @@ export class MemorySchedules implements ScheduleStore {
   }
 
   #ring (): void {
+    const wall = this.#parts?.clock.now() ?? -Infinity
+    if (wall < this.#rang) this.#lookAnew()
+    this.#rang = wall
     for (let n = 0; n < BATCH; n++) {
       const first = this.#order.first
       const now = this.#parts?.clock.now() ?? -Infinity
@@ -91,6 +95,14 @@ export class MemorySchedules implements ScheduleStore {
       this.#fire(first, now)
     }
     this.#arm()
+  }
+
+  /** The clock was set back: what was to be asked again in a second would have to wait for all that time. */
+  #lookAnew (): void {
+    for (const item of this.#items.values()) {
+      item.look = item.kept.next
+      this.#order.set(item)
+    }
   }
 
   #fire (item: Item, now: number): void {
