@@ -21,7 +21,7 @@ const BUDGET = { full: 960_000, quick: 170_000, smoke: 300_000 }
 /** Ms more, to explain what was missed. */
 const EXPLAIN = 180_000
 /** A group of each kind: the ideas still fit the library. */
-const IDEAS_SMOKED = new Set(['fifo-1000', 'turns', 'inject', 'latency-5', 'overload'])
+const IDEAS_SMOKED = new Set(['fifo-1000', 'turns', 'inject', 'latency-5', 'overload', 'store-100'])
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,

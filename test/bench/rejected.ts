@@ -20,6 +20,7 @@ const JOBS = ['fifo', 'mixed', 'turns', 'async-context']
 const REQUESTS = ['inject', 'keep-alive']
 const REFUSALS = ['overload']
 const LATENCIES = ['latency']
+const KEPT = ['store-1', 'store-delay']
 
 const IDEAS: readonly Idea[] = [
   {
@@ -69,6 +70,24 @@ const IDEAS: readonly Idea[] = [
     against: 'they run before the answer is sent; what is left is the price of a job',
     groups: REQUESTS,
     edits: [['http/reply.js', 'backend.enqueue(jobs, true)', 'backend.enqueue(jobs, false)'], ['http/gate.js', 'stage(reply, job) {', 'stage(reply, job) {\n        return;']]
+  },
+  {
+    name: 'no index by the time of ends',
+    against: 'retention would read the whole file to find what is old',
+    groups: KEPT,
+    edits: [['backends/sqlite/schema.js', "CREATE INDEX background_done ON background_jobs (ended) WHERE state IN ('completed', 'cancelled');\n", '']]
+  },
+  {
+    name: 'checkpoints ten times rarer',
+    against: 'each takes ten times as long, and holds the loop for that; the file beside grows to 40 MB',
+    groups: KEPT,
+    edits: [['backends/sqlite/driver.js', "database.exec('PRAGMA cache_size = -16000');", "database.exec('PRAGMA cache_size = -16000');\n        database.exec('PRAGMA wal_autocheckpoint = 10000');"]]
+  },
+  {
+    name: 'commits that wait a ms for others',
+    against: 'each job, and each answer with one, waits for that ms too',
+    groups: KEPT,
+    edits: [['backends/sqlite/commits.js', 'this.#parts.clock.soon(() => {', 'setTimeout(() => {'], ['backends/sqlite/commits.js', 'this.#flush();\n        });', 'this.#flush();\n        }, 1);']]
   },
   {
     name: 'refusals that are not counted, logged or remembered',

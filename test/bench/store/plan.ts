@@ -32,7 +32,7 @@ function jobs (form: Form, inFlight: number, engine: string, redisMissing: strin
     rounds,
     metrics: JOBS,
     base: 'raw, normal',
-    profiled: 'ours, normal',
+    profiled: 'ours, full',
     entries: [
       entry('raw, normal', 'raw SQLite', 'normal'), entry('raw, full', 'raw SQLite', 'full'),
       entry('ours, normal', 'ours', 'normal'), entry('ours, full', 'ours', 'full'),
