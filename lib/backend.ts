@@ -126,7 +126,7 @@ export interface QueueCounts {
   oldestWaitingMs: number
 }
 
-/** How many jobs of a task are in a state. */
+/** How many jobs of a task are in a state. Those that the limit of their group holds back are `waiting`. */
 export interface Tally {
   readonly queue: string
   /** Empty where the backend cannot tell. */
@@ -236,7 +236,7 @@ export interface Backend {
   list (query: JobQuery): Awaitable<JobRecord[]>
   /** For each queue. */
   counts (): Awaitable<Record<string, QueueCounts>>
-  /** By task; without it, nobody can tell. May cost as much as there are jobs: asked only where these are few. */
+  /** By task; without it, nobody can tell. Asked at each scrape of metrics: what would cost as much as there are jobs is left without a task. */
   tally? (): Awaitable<Tally[]>
   /** Cheap and at once; for the limits of the waiting room. */
   load (queue: string): Load
@@ -266,12 +266,9 @@ export interface Backends {
 }
 
 const COUNTED = ['pending', 'waiting', 'delayed', 'waiting-children', 'active', 'completed', 'failed', 'cancelled'] as const
-/** Jobs that are counted one by one. */
-const FEW = 100_000
 
-/** What a backend keeps, by task where it can tell and the jobs are not too many to count. */
+/** What a backend keeps, by task where it can tell. */
 export async function tallyOf (backend: Backend): Promise<Tally[]> {
-  const tally = Object.entries(await backend.counts()).flatMap(([queue, counts]) => COUNTED.map((state) => ({ queue, task: '', state, jobs: counts[state] })))
-  const sum = tally.reduce((jobs, each) => jobs + each.jobs, 0)
-  return backend.tally === undefined || sum > FEW ? tally : backend.tally()
+  if (backend.tally !== undefined) return backend.tally()
+  return Object.entries(await backend.counts()).flatMap(([queue, counts]) => COUNTED.map((state) => ({ queue, task: '', state, jobs: counts[state] })))
 }

@@ -29,7 +29,7 @@ export interface LeakedBodies {
 export interface Stats {
   /** Those defined in this process, with their queues. */
   tasks: Array<{ name: string, queue: string }>
-  /** Kept jobs; without the names of tasks where the backend cannot tell, or there are more than 100 000. */
+  /** Kept jobs by task and state; `task` is empty where the backend cannot tell: on BullMQ, of a state with more than 100 jobs. */
   jobs: Tally[]
   queues: Record<string, QueueStats>
   /** Bodies that go on although their signal has aborted. */

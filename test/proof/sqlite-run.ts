@@ -180,7 +180,7 @@ function judge (file: string, runsFile: string, accepted: ReadonlySet<string>, k
   const raw = openRaw(file)
   const rows = raw.prepare('SELECT id, state, attempts_made, result, history FROM background_jobs').all() as Array<{ id: string, state: string, attempts_made: number, result: string | null, history: string | null }>
   const integrity = raw.prepare('PRAGMA integrity_check').get()?.['integrity_check']
-  const counts = raw.prepare("SELECT what, n FROM background_counts WHERE queue = 'default'").all()
+  const counts = raw.prepare("SELECT what, sum(n) AS n FROM background_counts WHERE queue = 'default' GROUP BY what").all()
   raw.close()
   const runs = new Map<string, number[]>()
   const lines = readFileSync(runsFile, 'utf8').split('\n').filter((line) => line !== '')

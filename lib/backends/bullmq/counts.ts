@@ -1,11 +1,16 @@
 /** The numbers of one queue. */
 import type { Job } from 'bullmq'
-import type { QueueCounts } from '../../backend.ts'
+import type { QueueCounts, Tally } from '../../backend.ts'
+import type { JobState } from '../../job.ts'
 import type { StoreQueue } from './connections.ts'
 import { delayedState, isRetrying, readySince } from './stored.ts'
 
 /** Delayed jobs that are looked at, the next ones first: BullMQ counts them all as one. */
 const LOOKED_AT = 1_000
+/** Jobs of a state whose tasks are looked up: BullMQ counts no names, and gives a name only with all that the job has. */
+const NAMED = 100
+
+const PLACES = { waiting: 'waiting', prioritized: 'waiting', delayed: 'delayed', 'waiting-children': 'waiting-children', active: 'active', completed: 'completed', failed: 'failed' } as const
 
 export async function countsOf (queue: StoreQueue, limited: boolean, now: number): Promise<QueueCounts> {
   const stored = await queue.getJobCounts('waiting', 'prioritized', 'active', 'delayed', 'waiting-children', 'completed', 'failed')
@@ -53,6 +58,25 @@ export async function neverStarted (queue: StoreQueue, now: number): Promise<num
   return pending + waiting + delayed + limited + parents - retrying
 }
 
-async function jobsOf (queue: StoreQueue, state: 'delayed' | 'prioritized' | 'waiting', most: number): Promise<Job[]> {
+/** By task, of each state that has no more than so many jobs. `counts`: the queue's own. */
+export async function tallyOf (queue: StoreQueue, name: string, { pending, limited }: QueueCounts, now: number): Promise<Tally[]> {
+  const sums = new Map<string, Tally>()
+  const tell = (task: string, state: JobState, jobs: number): void => {
+    const shown = state === 'waiting' && limited > 0 ? 'delayed' : state
+    const sum = sums.get(`${shown} ${task}`)?.jobs ?? 0
+    sums.set(`${shown} ${task}`, { queue: name, task, state: shown, jobs: sum + jobs })
+  }
+  const places = Object.keys(PLACES) as Array<keyof typeof PLACES>
+  const stored = await queue.getJobCounts(...places)
+  for (const place of places) {
+    const jobs = stored[place] ?? 0
+    if (jobs > NAMED) tell('', PLACES[place], place === 'delayed' ? jobs - pending : jobs)
+    else if (jobs > 0) for (const job of await jobsOf(queue, place, NAMED)) tell(job.name, place === 'delayed' ? delayedState(job, now) : PLACES[place], 1)
+  }
+  if ((stored['delayed'] ?? 0) > NAMED && pending > 0) tell('', 'pending', pending)
+  return [...sums.values()]
+}
+
+async function jobsOf (queue: StoreQueue, state: keyof typeof PLACES, most: number): Promise<Job[]> {
   return queue.getJobs([state], 0, most - 1, true)
 }

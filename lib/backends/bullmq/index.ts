@@ -4,7 +4,7 @@
  * not is done here or above: timeouts of attempts, cancelling in another process, dead letters, pending jobs.
  */
 import type { Job } from 'bullmq'
-import type { Backend, BackendSettings, CancelAnswer, Change, FlowStore, JobQuery, Load, Note, QueueCounts, QueueSettings, Sink } from '../../backend.ts'
+import type { Backend, BackendSettings, CancelAnswer, Change, FlowStore, JobQuery, Load, Note, QueueCounts, QueueSettings, Sink, Tally } from '../../backend.ts'
 import { systemClock, type Timer } from '../../clock.ts'
 import { errors } from '../../errors.ts'
 import type { Attempt, CancelReason, JobRecord, NewJob, Outcome, Duplicates, FlowNode } from '../../job.ts'
@@ -214,6 +214,7 @@ class Bullmq implements Backend {
   promote (id: string): Promise<boolean> { return this.#reach.bounded(() => this.#up.reader.promote(id)) }
   get (id: string): Promise<JobRecord | undefined> { return this.#reach.bounded(() => this.#up.reader.get(id)) }
   list (query: JobQuery): Promise<JobRecord[]> { return this.#reach.bounded(() => this.#up.reader.list(query)) }
+  tally (): Promise<Tally[]> { return this.#reach.bounded(() => this.#up.reader.tally()) }
 
   counts (): Promise<Record<string, QueueCounts>> {
     return this.#reach.bounded(async () => {

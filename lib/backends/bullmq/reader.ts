@@ -1,9 +1,10 @@
 /** Reading jobs: where one is, what it is, which there are. An id does not tell its queue: each one is asked. */
 import type { Job, JobType } from 'bullmq'
-import type { JobQuery } from '../../backend.ts'
+import type { JobQuery, Tally } from '../../backend.ts'
 import type { Clock } from '../../clock.ts'
 import type { JobRecord, JobState } from '../../job.ts'
 import type { Coder } from './codec.ts'
+import { tallyOf } from './counts.ts'
 import { asKin } from './flows.ts'
 import type { BullmqQueue } from './queue.ts'
 import type { DeadLetterRoom } from './retention.ts'
@@ -90,6 +91,11 @@ export class Reader {
       }
     }
     return records
+  }
+
+  async tally (): Promise<Tally[]> {
+    const { queues, clock } = this.#parts
+    return (await Promise.all([...queues.values()].map(async (queue) => tallyOf(queue.store, queue.name, await queue.counts(), clock.now())))).flat()
   }
 
   /** By id; a job that moves meanwhile may be met in two states, of which the later counts. */

@@ -236,16 +236,8 @@ export class Memory implements Backend {
 
   tally (): Tally[] {
     this.#jobs.sweep()
-    const sums = new Map<string, { queue: string, task: string, state: JobState, jobs: number }>()
-    for (const entry of this.#jobs.index.after(undefined)) {
-      const { job: { name: task, queue } } = entry
-      const state = this.#shown(entry)
-      const key = `${queue}\n${state}\n${task}`
-      const sum = sums.get(key)
-      if (sum === undefined) sums.set(key, { queue, task, state, jobs: 1 })
-      else sum.jobs++
-    }
-    return [...sums.values()]
+    const { queues, index } = this.#jobs
+    return [...queues.values()].flatMap((queue) => queue.tally(() => index.after(undefined), this.clock.monotonic()))
   }
 
   load (queue: string): Load {

@@ -61,7 +61,7 @@ export class Lifecycle implements FlowLife {
     this.index.add(entry)
     queue.load.jobs++
     queue.load.bytes += job.bytes
-    queue.pending.jobs++
+    queue.pending.enter(entry)
     if (entry.timing !== undefined) this.#watchOver(entry, entry.timing)
     return entry
   }
@@ -229,8 +229,8 @@ export class Lifecycle implements FlowLife {
   #move (entry: Entry, to: Standing<Entry>, now: number): void {
     const { standing } = entry
     if (!standing.next.includes(to.state)) throw new Error(`a ${standing.state} job cannot become ${to.state}`)
-    standing.jobs--
-    to.jobs++
+    standing.leave(entry)
+    to.enter(entry)
     entry.standing = to
     entry.since = Math.floor(now)
     for (const listener of this.listeners) listener(entry)
@@ -291,7 +291,7 @@ export class Lifecycle implements FlowLife {
   }
 
   #drop (entry: Entry): void {
-    entry.standing.jobs--
+    entry.standing.leave(entry)
     this.index.delete(entry)
     if (entry.job.policy.deduplication !== undefined) this.ids.forgotten(entry.job)
   }

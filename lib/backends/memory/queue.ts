@@ -1,29 +1,54 @@
 /** A queue in memory: its waiting jobs in order, its numbers, its limiter. */
-import type { GroupSettings, Load, QueueCounts, QueueSettings } from '../../backend.ts'
+import type { GroupSettings, Load, QueueCounts, QueueSettings, Tally } from '../../backend.ts'
 import type { Deadline } from '../../deadlines.ts'
 import { MOVES, type JobState } from '../../job.ts'
 import { Limiter } from '../limiter.ts'
 import { Groups, type Group, type Grouped } from './groups.ts'
 import { ReadyQueue } from './lists.ts'
 
+/** What a queue needs to know of a job. */
+interface Queued<E extends Queued<E>> extends Grouped<E> {
+  readonly job: { readonly name: string }
+  readonly standing: Standing<E>
+}
+
 /** A state of a queue's jobs. A job points to the one it is in, which costs less than its name in a table of counts. */
-export class Standing<E extends Grouped<E>> {
+export class Standing<E extends Queued<E>> {
   readonly queue: Queue<E>
   readonly state: JobState
   /** The legal moves from here. */
   readonly next: readonly JobState[]
   jobs = 0
+  /** The same by task, from the first question on: until then nobody pays for it. */
+  tasks: Map<string, number> | undefined
 
   constructor (queue: Queue<E>, state: JobState) {
     this.queue = queue
     this.state = state
     this.next = MOVES[state]
   }
+
+  enter (entry: E): void {
+    this.jobs++
+    if (this.tasks !== undefined) this.countTask(entry, 1)
+  }
+
+  leave (entry: E): void {
+    this.jobs--
+    if (this.tasks !== undefined) this.countTask(entry, -1)
+  }
+
+  /** A function's name is anybody's: none stays here without jobs. */
+  countTask ({ job: { name } }: E, more: 1 | -1): void {
+    const sum = (this.tasks?.get(name) ?? 0) + more
+    if (sum === 0) this.tasks?.delete(name)
+    else this.tasks?.set(name, sum)
+  }
 }
 
 const NO_LIMITS: GroupSettings = { concurrency: Infinity, limiter: undefined }
 
-export class Queue<E extends Grouped<E>> implements Deadline {
+export class Queue<E extends Queued<E>> implements Deadline {
   readonly name: string
   /** Waiting jobs without a group. */
   readonly ready = new ReadyQueue<E>()
@@ -110,5 +135,17 @@ export class Queue<E extends Grouped<E>> implements Deadline {
       retrying: this.retrying,
       oldestWaitingMs: Math.max(0, Math.round(now - Math.min(now, this.ready.oldest(), this.groups?.oldest() ?? now)))
     }
+  }
+  /** `kept`: its jobs, to be counted at the first question. */
+  tally (kept: () => Iterable<E>, now: number): Tally[] {
+    const standings = [this.pending, this.waiting, this.delayed, this['waiting-children'], this.active, this.completed, this.failed, this.cancelled]
+    if (this.waiting.tasks === undefined) {
+      for (const standing of standings) standing.tasks = new Map()
+      for (const entry of kept()) if (entry.standing.queue === this) entry.standing.countTask(entry, 1)
+    }
+    return standings.flatMap(({ state, tasks = [] }) => {
+      const shown = state === 'waiting' && this.limitedUntil(now) !== undefined ? 'delayed' : state
+      return Array.from(tasks, ([task, jobs]) => ({ queue: this.name, task, state: shown, jobs }))
+    })
   }
 }

@@ -41,7 +41,7 @@ export function claim (tx: Transaction, queue: string, limit: number, token: num
   const rows = shared === undefined ? claimRows(tx, CLAIM, token, queue, most) : shared.shares.flatMap((share) => claimShare(tx, queue, token, share))
   if (shared !== undefined) rows.sort((a, b) => a.place - b.place)
   const attempts = rows.map(({ row, groupSlot }, at) => {
-    tx.move(row.id, queue, 'waiting', 'active')
+    tx.move(row, 'waiting', 'active')
     if (row.fresh === 2) tx.room(queue, row.bytes, -1)
     const attempt = new ClaimedAttempt(row, tx.jobOf(row), Math.max(0, tx.now - (row.ready_at ?? tx.now)), slots?.take(at) ?? -1, groupSlot)
     if (row.children_left !== null) attempt.children = childrenOf(tx, row.id)
@@ -105,7 +105,7 @@ export function settle (tx: Transaction, attempt: ClaimedAttempt, outcome: Outco
 }
 
 function ended (tx: Transaction, { job }: ClaimedAttempt, state: JobState, changed: number): void {
-  if (changed > 0) tx.move(job.id, job.queue, 'active', state)
+  if (changed > 0) tx.move(job, 'active', state)
 }
 
 function postpone (tx: Transaction, attempt: ClaimedAttempt, delay: number, charged: boolean, error: ErrorFacts | undefined): void {
@@ -115,7 +115,7 @@ function postpone (tx: Transaction, attempt: ClaimedAttempt, delay: number, char
   const due = tx.now + Math.ceil(delay)
   const changed = tx.db.run(POSTPONE, state, due, delay > 0 ? due : null, reason, charged ? 0 : 1, json(error), error === undefined ? null : history(tx, attempt, error), seq, owner, token)
   if (changed === 0) return
-  tx.move(job.id, job.queue, 'active', state, reason)
+  tx.move(job, 'active', state, reason)
   if (delay > 0) tx.wake(due)
 }
 

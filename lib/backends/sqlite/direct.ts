@@ -22,7 +22,7 @@ export function isFree (tx: Transaction, queue: Waiting): boolean {
 
 /** Its row says so already. */
 export function begin (tx: Transaction, queue: Waiting, job: StoredJob): void {
-  tx.move(job.id, queue.name, 'waiting', 'active')
+  tx.move(job, 'waiting', 'active')
   const attempt = new ClaimedAttempt({ attempts_made: 1, seq: job.order, owner: tx.self, token: FIRST_TOKEN, history: null }, job, 0, -1, -1)
   const { begun } = rideOf(tx)
   const attempts = begun.get(queue)
@@ -33,7 +33,7 @@ export function begin (tx: Transaction, queue: Waiting, job: StoredJob): void {
 /** A staged job whose response is over. */
 export function startStaged (tx: Transaction, queue: Waiting, job: StoredJob): void {
   if (tx.db.run(START, FIRST_TOKEN, tx.now, tx.now, job.order, tx.self) === 0) return
-  tx.move(job.id, queue.name, 'pending', 'waiting')
+  tx.move(job, 'pending', 'waiting')
   tx.room(queue.name, job.bytes, -1)
   begin(tx, queue, job)
 }

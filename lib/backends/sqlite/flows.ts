@@ -63,7 +63,7 @@ export function insertFlow (tx: Transaction, { job, payload, ignored, children }
   if (parent !== undefined) tx.db.run(BELONG, parent, ignored ? 1 : 0, id)
   if (children.length === 0) return
   tx.db.run(AWAIT, children.length, id)
-  tx.move(id, job.queue, 'pending', 'waiting-children')
+  tx.move(job, 'pending', 'waiting-children')
   for (const [no, child] of children.entries()) {
     tx.db.run(CHILD, id, no, child.job.id, child.job.name)
     insertFlow(tx, child, id)
@@ -89,10 +89,11 @@ export function decideParents (tx: Transaction): void {
   }
 }
 
-function goOn (tx: Transaction, { id, seq, queue, run_at: runAt }: Row): void {
+function goOn (tx: Transaction, row: Row): void {
+  const { seq, run_at: runAt } = row
   const state = runAt !== null && runAt > tx.now ? 'delayed' : 'waiting'
   tx.db.run(GO_ON, state, tx.now, seq)
-  tx.move(id, queue, 'waiting-children', state, 'delay')
+  tx.move(row, 'waiting-children', state, 'delay')
   if (state === 'delayed') tx.wake(runAt as number)
 }
 
@@ -100,7 +101,7 @@ function fail (tx: Transaction, row: Row): void {
   const child = tx.db.get<{ id: string }>(FAILED_CHILD, row.id)?.id ?? ''
   const { stack: _, ...error } = describe(new errors.ChildFailed(child))
   tx.db.run(FAIL, JSON.stringify(error), tx.now, tx.nextEnd(), row.seq)
-  tx.move(row.id, row.queue, 'waiting-children', 'failed')
+  tx.move(row, 'waiting-children', 'failed')
   if (row.fresh === 1) tx.room(row.queue, row.bytes, -1)
   tx.incidents.push({ kind: 'child-failed', job: tx.jobOf(row), child })
 }

@@ -12,8 +12,8 @@ const LIST = `SELECT * FROM background_jobs WHERE id > ? AND ${MEANT} ORDER BY i
 const LIST_BACK = `SELECT * FROM background_jobs WHERE id < ? AND ${MEANT} ORDER BY id DESC LIMIT ?`
 /** Above all ids. */
 const END = 'g'
-const COUNTS = 'SELECT queue, what, n FROM background_counts'
-const TALLY = 'SELECT queue, name AS task, state, count(*) AS jobs FROM background_jobs GROUP BY queue, name, state'
+const COUNTS = 'SELECT queue, what, sum(n) AS n FROM background_counts GROUP BY queue, what'
+const TALLY = "SELECT queue, task, what AS state, n AS jobs FROM background_counts WHERE task <> '' AND n > 0"
 const OLDEST_IN_GROUPS = "SELECT min(ready_at) AS at FROM background_jobs WHERE queue = ? AND state = 'waiting' AND group_id IS NOT NULL"
 const LEVEL = `SELECT priority, ready_at FROM background_jobs WHERE queue = ? AND state = 'waiting' AND group_id IS NULL AND priority < ?
   ORDER BY priority DESC, ready_at LIMIT 1`

@@ -69,8 +69,9 @@ CREATE TABLE background_owners (
 CREATE TABLE background_counts (
   queue TEXT NOT NULL,
   what TEXT NOT NULL,
+  task TEXT NOT NULL,
   n INTEGER NOT NULL,
-  PRIMARY KEY (queue, what)
+  PRIMARY KEY (queue, what, task)
 ) WITHOUT ROWID;
 CREATE TABLE background_starts (
   queue TEXT NOT NULL,

@@ -14,7 +14,7 @@ const INSERT = `INSERT INTO background_jobs
   (id, name, queue, state, payload, bytes, created_at, request_id, policy, carrier, attempts, priority, ready_at, run_at, expires_at, delay_reason, owner, group_id,
   dedup, token, attempts_made, started_at, fresh) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 const RELEASE = `UPDATE background_jobs SET state = CASE WHEN run_at > ? THEN 'delayed' ELSE 'waiting' END, ready_at = ?, owner = NULL
-  WHERE id = ? AND state = 'pending' RETURNING queue, state, run_at`
+  WHERE id = ? AND state = 'pending' RETURNING id, name, queue, state, run_at`
 const RELEASE_STAGED = "UPDATE background_jobs SET state = 'waiting', ready_at = ?, owner = NULL WHERE seq = ? AND owner = ? AND state = 'pending'"
 const FIND = 'SELECT * FROM background_jobs WHERE id = ?'
 const ASK_TO_STOP = 'UPDATE background_jobs SET cancel = ? WHERE seq = ?'
@@ -24,7 +24,7 @@ const REVIVE = `UPDATE background_jobs SET state = ?, ready_at = ?, run_at = ?, 
   finished_at = NULL, ended = NULL, failure = NULL, error = NULL, progress = NULL, cancel = NULL WHERE seq = ?`
 const PROMOTE = "UPDATE background_jobs SET state = 'waiting', ready_at = ?, run_at = NULL, delay_reason = NULL WHERE seq = ?"
 const REPLACE = 'UPDATE background_jobs SET payload = ?, bytes = ? WHERE seq = ?'
-const REMOVE = "DELETE FROM background_jobs WHERE id = ? AND state IN ('completed', 'failed', 'cancelled') RETURNING queue, state"
+const REMOVE = "DELETE FROM background_jobs WHERE id = ? AND state IN ('completed', 'failed', 'cancelled') RETURNING id, name, queue, state"
 
 export interface AddedJob {
   readonly job: NewJob
@@ -55,7 +55,7 @@ export function insert (tx: Transaction, { job, payload, queue: room }: AddedJob
   const seq = tx.db.insert(INSERT, id, name, queue, begins ? 'active' : state, payload, bytes, created, requestId, own, carried, attempts, priority, tx.now, runAt,
     begins ? null : expiresAt, runAt === null ? null : 'delay', staged || begins ? tx.self : null, group, mark(job),
     begins ? FIRST_TOKEN : null, begins ? 1 : 0, begins ? tx.now : null, begins ? 0 : 1)
-  tx.move(id, queue, undefined, state, 'delay')
+  tx.move(job, undefined, state, 'delay')
   const asStored = (): StoredJob => tx.jobOf({ seq, id, name, queue, payload, bytes, created_at: created, request_id: requestId, policy: own, carrier: carried, priority, group_id: group })
   if (starts !== undefined) {
     begin(tx, starts, asStored())
@@ -70,16 +70,16 @@ export function insert (tx: Transaction, { job, payload, queue: room }: AddedJob
 /** `staged`: if it was staged here. */
 export function release (tx: Transaction, id: string, staged: Staged | undefined): void {
   if (staged !== undefined) return releaseStaged(tx, staged)
-  const row = tx.db.get<{ queue: string, state: JobState, run_at: number | null }>(RELEASE, tx.now, tx.now, id)
+  const row = tx.db.get<Pick<Row, 'id' | 'name' | 'queue' | 'state' | 'run_at'>>(RELEASE, tx.now, tx.now, id)
   if (row === undefined) return
-  tx.move(id, row.queue, 'pending', row.state, 'delay')
+  tx.move(row, 'pending', row.state, 'delay')
   if (row.state === 'delayed') tx.wake(row.run_at ?? tx.now)
 }
 
 /** Not delayed, or it would not be known here. */
 function releaseStaged (tx: Transaction, { job, queue }: Staged): void {
   if (isFree(tx, queue)) return startStaged(tx, queue, job)
-  if (tx.db.run(RELEASE_STAGED, tx.now, job.order, tx.self) > 0) tx.move(job.id, queue.name, 'pending', 'waiting')
+  if (tx.db.run(RELEASE_STAGED, tx.now, job.order, tx.self) > 0) tx.move(job, 'pending', 'waiting')
 }
 
 /** `stop` is called for a running job of this process. */
@@ -95,9 +95,9 @@ export function cancel (tx: Transaction, id: string, reason: CancelReason, detai
   return 'cancelled'
 }
 
-export function end (tx: Transaction, row: Pick<Row, 'seq' | 'id' | 'queue' | 'state' | 'delay_reason' | 'fresh' | 'bytes'>, reason: CancelReason): void {
+export function end (tx: Transaction, row: Pick<Row, 'seq' | 'id' | 'name' | 'queue' | 'state' | 'delay_reason' | 'fresh' | 'bytes'>, reason: CancelReason): void {
   tx.db.run(CANCEL, reason, tx.now, tx.nextEnd(), row.seq)
-  tx.move(row.id, row.queue, row.state, 'cancelled', row.delay_reason)
+  tx.move(row, row.state, 'cancelled', row.delay_reason)
   if (row.fresh === 1) tx.room(row.queue, row.bytes, -1)
 }
 
@@ -109,7 +109,7 @@ export function retry (tx: Transaction, id: string, delay: number, payload?: Cop
   const due = tx.now + Math.ceil(delay)
   if (payload !== undefined) tx.db.run(REPLACE, JSON.stringify(payload.value), payload.bytes, row.seq)
   tx.db.run(REVIVE, state, due, delay > 0 ? due : null, row.seq)
-  tx.move(id, row.queue, 'failed', state, 'retry')
+  tx.move(row, 'failed', state, 'retry')
   if (delay > 0) tx.wake(due)
   return true
 }
@@ -119,15 +119,15 @@ export function promote (tx: Transaction, id: string): boolean {
   const row = tx.db.get<Row>(FIND, id)
   if (row?.state !== 'delayed') return false
   tx.db.run(PROMOTE, tx.now, row.seq)
-  tx.move(id, row.queue, 'delayed', 'waiting', row.delay_reason)
+  tx.move(row, 'delayed', 'waiting', row.delay_reason)
   return true
 }
 
 /** Answers whether it had ended. */
 export function remove (tx: Transaction, id: string): boolean {
-  const row = tx.db.get<{ queue: string, state: JobState }>(REMOVE, id)
+  const row = tx.db.get<Pick<Row, 'id' | 'name' | 'queue' | 'state'>>(REMOVE, id)
   if (row === undefined) return false
-  tx.move(id, row.queue, row.state, undefined)
+  tx.move(row, row.state, undefined)
   return true
 }
 

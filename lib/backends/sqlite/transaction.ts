@@ -4,7 +4,7 @@ import type { DelayReason, JobState, Policy } from '../../job.ts'
 import type { SqliteDatabase, SqliteStatement, SqlValue } from './driver.ts'
 import { StoredJob, type JobRow } from './row.ts'
 
-const ADD_COUNT = 'INSERT INTO background_counts (queue, what, n) VALUES (?, ?, ?) ON CONFLICT (queue, what) DO UPDATE SET n = n + excluded.n'
+const ADD_COUNT = 'INSERT INTO background_counts (queue, what, task, n) VALUES (?, ?, ?, ?) ON CONFLICT (queue, what, task) DO UPDATE SET n = n + excluded.n'
 const READ_COUNT = 'SELECT n FROM background_counts WHERE queue = ? AND what = ?'
 
 /** Statements are prepared once. */
@@ -41,7 +41,11 @@ export class Connection {
 }
 
 /** Beside states: `retrying` and `fresh` jobs, the `bytes` of the fresh ones. */
-type Counted = JobState | 'retrying' | 'fresh' | 'bytes'
+const OF_ALL_TASKS = ['retrying', 'fresh', 'bytes'] as const
+type Counted = JobState | typeof OF_ALL_TASKS[number]
+
+/** A job of which it is told. */
+type Moved = Pick<JobRow, 'id' | 'queue' | 'name'>
 
 export class Transaction {
   readonly db: Connection
@@ -55,6 +59,8 @@ export class Transaction {
   due = Infinity
   readonly #usual: (task: string) => Policy
   readonly #sums = new Map<string, Map<Counted, number>>()
+  /** The same of states, by task: this is what is kept. */
+  readonly #tasks = new Map<string, Map<string, Map<JobState, number>>>()
   #end: number | undefined
   #ends = 0
 
@@ -91,18 +97,21 @@ export class Transaction {
   }
 
   /** A job changes its state; nothing: it comes, or goes. `reason`: of the delay, before or after. */
-  move (id: string, queue: string, from: JobState | undefined, to: JobState | undefined, reason: DelayReason | null = null): void {
-    if (from !== undefined) this.count(queue, from, -1)
-    if (to !== undefined) this.count(queue, to, 1)
+  move ({ id, queue, name }: Moved, from: JobState | undefined, to: JobState | undefined, reason: DelayReason | null = null): void {
+    if (from !== undefined) this.#count(queue, name, from, -1)
+    if (to !== undefined) this.#count(queue, name, to, 1)
     if (reason === 'retry' && from === 'delayed') this.count(queue, 'retrying', -1)
     if (reason === 'retry' && to === 'delayed') this.count(queue, 'retrying', 1)
     if (to !== undefined && to !== 'pending') this.changes.push({ id, state: to })
   }
 
+  #count (queue: string, task: string, state: JobState, more: 1 | -1): void {
+    this.count(queue, state, more)
+    add(of(of(this.#tasks, queue), task), state, more)
+  }
+
   count (queue: string, what: Counted, more: number): void {
-    let sums = this.#sums.get(queue)
-    if (sums === undefined) this.#sums.set(queue, sums = new Map())
-    sums.set(what, (sums.get(what) ?? 0) + more)
+    add(of(this.#sums, queue), what, more)
   }
 
   /** A job that never started comes (1) or leaves the waiting room (−1). */
@@ -125,9 +134,24 @@ export class Transaction {
 
   /** Before the commit. */
   sumUp (): void {
-    for (const [queue, sums] of this.#sums) {
-      for (const [what, n] of sums) if (n !== 0) this.db.run(ADD_COUNT, queue, what, n)
+    for (const [queue, tasks] of this.#tasks) {
+      for (const [task, states] of tasks) for (const [state, n] of states) this.#keep(queue, state, task, n)
     }
-    if (this.#ends > 0) this.db.run(ADD_COUNT, '', 'ended', this.#ends)
+    for (const [queue, sums] of this.#sums) for (const what of OF_ALL_TASKS) this.#keep(queue, what, '', sums.get(what) ?? 0)
+    this.#keep('', 'ended', '', this.#ends)
   }
+
+  #keep (queue: string, what: Counted | 'ended', task: string, n: number): void {
+    if (n !== 0) this.db.run(ADD_COUNT, queue, what, task, n)
+  }
+}
+
+function of<Key, Inner, Value> (maps: Map<Key, Map<Inner, Value>>, key: Key): Map<Inner, Value> {
+  let map = maps.get(key)
+  if (map === undefined) maps.set(key, map = new Map<Inner, Value>())
+  return map
+}
+
+function add<Key> (sums: Map<Key, number>, key: Key, more: number): void {
+  sums.set(key, (sums.get(key) ?? 0) + more)
 }

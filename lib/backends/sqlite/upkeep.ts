@@ -1,7 +1,7 @@
 /** What time does to jobs: delays end, lives end, ended jobs are forgotten, owners are gone. */
 import type { Retention } from '../../backend.ts'
 import type { ErrorFacts } from '../../describe.ts'
-import type { DelayReason, JobState } from '../../job.ts'
+import type { JobState } from '../../job.ts'
 import { freeStartsOf } from './limits.ts'
 import { remember, type Row } from './row.ts'
 import { end } from './steer.ts'
@@ -12,7 +12,7 @@ const BATCH = 1_000
 
 const PROMOTE = `UPDATE background_jobs SET state = 'waiting', ready_at = run_at
   WHERE seq IN (SELECT seq FROM background_jobs WHERE state = 'delayed' AND run_at <= ? ORDER BY run_at LIMIT ${BATCH})
-  RETURNING id, queue, delay_reason`
+  RETURNING id, name, queue, delay_reason`
 const EXPIRED = `SELECT * FROM background_jobs WHERE expires_at <= ? ORDER BY expires_at LIMIT ${BATCH}`
 const EXPIRE = `UPDATE background_jobs SET state = 'failed', failure = 'expired', error = ?, finished_at = ?, ended = ?, owner = NULL,
   expires_at = NULL, fresh = 0 WHERE seq = ?`
@@ -40,13 +40,11 @@ export function passTime (tx: Transaction): void {
     const job = tx.jobOf(row)
     const error = { name: 'ExpiredError', code: 'FST_BG_EXPIRED', message: `not started within its ttl of ${job.policy.ttl} ms` }
     tx.db.run(EXPIRE, JSON.stringify(error), tx.now, tx.nextEnd(), row.seq)
-    tx.move(row.id, row.queue, row.state, 'failed', row.delay_reason)
+    tx.move(row, row.state, 'failed', row.delay_reason)
     if (row.fresh === 1) tx.room(row.queue, row.bytes, -1)
     tx.incidents.push({ kind: 'expired', job })
   }
-  for (const { id, queue, delay_reason: reason } of tx.db.all<{ id: string, queue: string, delay_reason: DelayReason }>(PROMOTE, now)) {
-    tx.move(id, queue, 'delayed', 'waiting', reason)
-  }
+  for (const row of tx.db.all<Pick<Row, 'id' | 'name' | 'queue' | 'delay_reason'>>(PROMOTE, now)) tx.move(row, 'delayed', 'waiting', row.delay_reason)
   tx.wake(nextDue(tx.db))
 }
 
@@ -72,7 +70,7 @@ export function sweep (tx: Transaction, retention: Retention): { next: number, m
         break
       }
       tx.db.run(FORGET, row.seq)
-      tx.move(row.id, row.queue, row.state, undefined)
+      tx.move(row, row.state, undefined)
       if (kind === 'failed') tx.incidents.push({ kind: 'evicted', job: tx.jobOf(row) })
       excess--
       forgotten++
@@ -108,13 +106,13 @@ function interrupt (tx: Transaction, row: Row): void {
   const history = remember(row.history, row.attempts_made, tx.now, error)
   if (row.attempts_made < row.attempts) return handOn(tx, row, 0, error, history)
   tx.db.run(STALL, tx.now, tx.nextEnd(), JSON.stringify(error), history, row.seq)
-  tx.move(row.id, row.queue, 'active', 'failed')
+  tx.move(row, 'active', 'failed')
   tx.incidents.push({ kind: 'stalled', job: tx.jobOf(row) })
 }
 
 function handOn (tx: Transaction, row: Row, uncharged: 0 | 1, error: ErrorFacts | null, history: string | null = null): void {
   const state: JobState = row.state === 'pending' && row.run_at !== null && row.run_at > tx.now ? 'delayed' : 'waiting'
   tx.db.run(HAND_ON, state, tx.now, uncharged, error === null ? null : JSON.stringify(error), history, row.seq)
-  tx.move(row.id, row.queue, row.state, state, row.state === 'pending' ? 'delay' : null)
+  tx.move(row, row.state, state, row.state === 'pending' ? 'delay' : null)
   if (state === 'delayed') tx.wake(row.run_at as number)
 }
