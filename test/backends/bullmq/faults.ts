@@ -27,9 +27,12 @@ async function underLoad (t: Test, kind: Kind, url: string) {
     runs.set(job.id, (runs.get(job.id) ?? 0) + 1)
   })
   app.post('/', async (_request, reply) => reply.accepted(task))
-  t.teardown(() => app.close())
-  await app.ready()
   let feeding = true
+  t.teardown(() => {
+    feeding = false
+    return app.close()
+  })
+  await app.ready()
   const fed = (async () => {
     for (; feeding; await realTime(10)) {
       const before = performance.now()
