@@ -10,6 +10,7 @@ import t from 'tap'
 import { backgroundTasks, memory, type JobHandle } from '../../lib/index.ts'
 import { TestClock } from '../support/clock.ts'
 import { deferred, record, setup, until, type Harness, type HarnessOptions } from '../support/harness.ts'
+import { typescriptLoader } from '../support/loaders.ts'
 import { watchLeaks } from '../support/leaks.ts'
 import { tls } from '../support/tls.ts'
 
@@ -388,11 +389,11 @@ t.test('a program ends by itself', async (t) => {
   }
 })
 
-/** Real time: a program that does not end is killed. Of tap's loaders it needs only the one for TypeScript. */
+/** Real time: a program that does not end is killed. */
 function run (kind: string): Promise<{ output: string, code: number | null, signal: NodeJS.Signals | null }> {
   const file = fileURLToPath(new URL('../support/fixtures/shutdown.ts', import.meta.url))
   return new Promise((resolve) => {
-    const child = execFile(process.execPath, [...process.execArgv.filter((arg) => !/mock|processinfo/.test(arg)), file, kind], { timeout: 30_000, killSignal: 'SIGKILL' }, (_error, output) => {
+    const child = execFile(process.execPath, [...typescriptLoader, file, kind], { timeout: 30_000, killSignal: 'SIGKILL' }, (_error, output) => {
       resolve({ output, code: child.exitCode, signal: child.signalCode })
     })
   })

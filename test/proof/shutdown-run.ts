@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { extname, join } from 'node:path'
 import { performance } from 'node:perf_hooks'
 import { fileURLToPath } from 'node:url'
+import { typescriptLoader } from '../support/loaders.ts'
 import { freePort } from '../support/servers/process.ts'
 import { chance } from './chance.ts'
 import type { Scenario } from './shutdown-app.ts'
@@ -117,12 +118,12 @@ async function launch (scenario: Scenario, ledger: number): Promise<ChildProcess
   const file = (name: string): string => fileURLToPath(new URL(`./${name}${extname(import.meta.url)}`, import.meta.url))
   const env = { ...process.env, SCENARIO: JSON.stringify(scenario), NODE_OPTIONS: '' }
   const stdio = ['ignore', 'pipe', 'pipe', ledger] as const
-  if (scenario.how === 'close-with-grace') return spawn(process.execPath, [...process.execArgv, file('shutdown-child')], { env, stdio: [...stdio] })
+  if (scenario.how === 'close-with-grace') return spawn(process.execPath, [...typescriptLoader, file('shutdown-child')], { env, stdio: [...stdio] })
   const cli = findFastifyCli()
   if (cli === undefined) throw new Error('fastify-cli is not installed; FASTIFY_CLI may name its cli.js')
   const args = ['start', '--log-level', 'info', '--address', '127.0.0.1', '--port', String(await freePort()), // 0 would mean its default
     '--close-grace-delay', String(scenario.delay), file('shutdown-app')]
-  return spawn(process.execPath, [...process.execArgv, cli, ...args], { env, stdio: [...stdio] })
+  return spawn(process.execPath, [...typescriptLoader, cli, ...args], { env, stdio: [...stdio] })
 }
 
 function addUp (ledger: string, output: string): Omit<Report, 'took' | 'code' | 'signal' | 'answered' | 'output'> {

@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import t, { type Test } from 'tap'
+import { typescriptLoader } from '../loaders.ts'
 import { eventually } from '../real-time.ts'
 import { findServer, startServer, type Kind } from './find.ts'
 import { postgres } from './postgres.ts'
@@ -54,7 +55,7 @@ t.test('a server does not outlive the process that started it', async (t) => {
     import { redis } from ${JSON.stringify(new URL('redis.ts', import.meta.url).href)}
     console.log((await startServer(redis)).server.port)
     setInterval(() => {}, 1000)`
-  const child = spawn(process.execPath, [...process.execArgv, '--input-type=module', '-e', script], { stdio: ['ignore', 'pipe', 'inherit'], env: process.env })
+  const child = spawn(process.execPath, [...typescriptLoader, '--input-type=module', '-e', script], { stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, NODE_OPTIONS: '' } })
   const [line] = await once(child.stdout, 'data') as [Buffer]
   const port = Number(line.toString())
   t.equal(await answers(port), true)
