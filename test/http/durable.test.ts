@@ -1,5 +1,5 @@
 /** Staged jobs on a durable backend: written before the response goes out, released after it. */
-import './watched.ts'
+import '../support/watched.ts'
 import { Readable } from 'node:stream'
 import type { FastifyReply } from 'fastify'
 import t from 'tap'

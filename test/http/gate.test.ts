@@ -1,5 +1,5 @@
 /** The gate, in one process: see responses.test.ts. */
-import './watched.ts'
+import '../support/watched.ts'
 import './gate/when.ts'
 import './gate/policies.ts'
 import './gate/max-hold.ts'

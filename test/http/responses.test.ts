@@ -1,5 +1,5 @@
 /** Every way a response can end, in one process: a test file costs more than most of what is in these. */
-import './watched.ts'
+import '../support/watched.ts'
 import './responses/endings.ts'
 import './responses/hooks.ts'
 import './responses/abort.ts'

@@ -3,13 +3,10 @@
  * application, which afterwards still works. What lets go of a promise is in jobs/floating.test.ts; what no plugin can
  * contain (process.exit, out of memory, a loop that never ends) is in the README.
  */
-import t, { test, type Test } from 'tap'
-import { memory, type JobContext, type JobHandle } from '../lib/index.ts'
-import { TestClock } from './support/clock.ts'
-import { closeInTime, deferred, record, setup, type Harness, type HarnessOptions, until } from './support/harness.ts'
-import { watchLeaks } from './support/leaks.ts'
-
-watchLeaks(t)
+import { test, type Test } from 'tap'
+import { memory, type JobContext, type JobHandle } from '../../lib/index.ts'
+import { TestClock } from '../support/clock.ts'
+import { closeInTime, deferred, record, setup, type Harness, type HarnessOptions, until } from '../support/harness.ts'
 
 type Body = (context: JobContext) => unknown
 /** What is expected of the job, and of its error. */

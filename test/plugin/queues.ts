@@ -1,5 +1,5 @@
 import { test } from 'tap'
-import { closeInTime, deferred, record, setup, until } from './support/harness.ts'
+import { closeInTime, deferred, record, setup, until } from '../support/harness.ts'
 
 test('each queue has its own concurrency, and an unset one takes the plugin\'s', async (t) => {
   const { app, background } = await setup(t, { concurrency: 3, queues: { mail: { concurrency: 1 }, slow: {} } })

@@ -1,12 +1,9 @@
 /** One attempt: its context, its signal, its timeout, its end. */
 import { AsyncLocalStorage } from 'node:async_hooks'
-import t, { test, type Test } from 'tap'
+import { test, type Test } from 'tap'
 import { memory, type JobAbortedError, type JobContext, type JobHandle, type JobOptions, type JobRecord } from '../../lib/index.ts'
 import { TestClock } from '../support/clock.ts'
 import { deferred, record, setup, until, LEVELS, type Deferred, type Harness, type HarnessOptions } from '../support/harness.ts'
-import { watchLeaks } from '../support/leaks.ts'
-
-watchLeaks(t)
 
 const OVERDUE_LOG = 'job ignores its signal and keeps its slot'
 const RETURNED_LOG = 'job that ignored its signal has ended, its slot is free'

@@ -2,14 +2,12 @@
 import Fastify, { type FastifyRegisterOptions } from 'fastify'
 import fc from 'fast-check'
 import t, { test, type Test } from 'tap'
-import { backgroundTasks, memory, type BackgroundTasksOptions } from '../lib/index.ts'
-import { resolveOptions } from '../lib/options.ts'
-import { closeInTime, jobsKept, setup, type Harness } from './support/harness.ts'
-import { anyText, anyValue, isCoded, nastyTexts, nastyValues, runs, watchPrototypes } from './support/hostile.ts'
-import { watchLeaks } from './support/leaks.ts'
-import { seed } from './support/seed.ts'
+import { backgroundTasks, memory, type BackgroundTasksOptions } from '../../lib/index.ts'
+import { resolveOptions } from '../../lib/options.ts'
+import { closeInTime, jobsKept, setup, type Harness } from '../support/harness.ts'
+import { anyText, anyValue, isCoded, nastyTexts, nastyValues, runs, watchPrototypes } from '../support/hostile.ts'
+import { seed } from '../support/seed.ts'
 
-watchLeaks(t)
 fc.configureGlobal({ seed })
 
 const prototypes = watchPrototypes()

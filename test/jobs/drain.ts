@@ -3,9 +3,6 @@ import t from 'tap'
 import { backgroundTasks, memory, type JobHandle, type JobRecord } from '../../lib/index.ts'
 import { TestClock } from '../support/clock.ts'
 import { closeInTime, deferred, jobsKept, record, setup, type Harness, type HarnessOptions } from '../support/harness.ts'
-import { watchLeaks } from '../support/leaks.ts'
-
-watchLeaks(t)
 
 const nothing = () => {}
 type TestLike = Parameters<typeof setup>[0]

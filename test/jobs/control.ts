@@ -2,9 +2,6 @@ import t from 'tap'
 import { memory, type JobHandle, type JobRecord } from '../../lib/index.ts'
 import { TestClock } from '../support/clock.ts'
 import { closeInTime, deferred, jobsKept, record, setup, type Harness, type HarnessOptions } from '../support/harness.ts'
-import { watchLeaks } from '../support/leaks.ts'
-
-watchLeaks(t)
 
 const nothing = () => {}
 const unknownId = '01890000-0000-7000-8000-000000000000'

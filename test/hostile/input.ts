@@ -1,6 +1,6 @@
 /**
  * Whatever a client sends: no 500, no crash, nobody else's data, no line in the log that is not one line. What a
- * server's own code passes is in ../hostile-options.test.ts.
+ * server's own code passes is in options.ts.
  */
 import { once } from 'node:events'
 import { connect, type AddressInfo } from 'node:net'
@@ -10,10 +10,8 @@ import type { FastifyReply } from 'fastify'
 import type { BackgroundTasksOptions } from '../../lib/index.ts'
 import { closeInTime, setup, type Harness } from '../support/harness.ts'
 import { anyText, nastyTexts, revoked, runs, traps, watchPrototypes, wellFormed } from '../support/hostile.ts'
-import { watchLeaks } from '../support/leaks.ts'
 import { seed } from '../support/seed.ts'
 
-watchLeaks(t)
 fc.configureGlobal({ seed })
 
 const prototypes = watchPrototypes()

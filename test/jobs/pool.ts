@@ -2,7 +2,7 @@
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { performance } from 'node:perf_hooks'
 import Fastify, { type FastifyBaseLogger, type FastifyRegisterOptions, type FastifyServerOptions } from 'fastify'
-import t, { test, type Test } from 'tap'
+import { test, type Test } from 'tap'
 import { backgroundTasks, memory, type BackgroundTasksOptions, type JobHandle } from '../../lib/index.ts'
 import type { Attempt } from '../../lib/job.ts'
 import { TASK_DEFAULTS } from '../../lib/job-options.ts'
@@ -11,9 +11,6 @@ import { Pool } from '../../lib/jobs/pool.ts'
 import { Turns } from '../../lib/jobs/turns.ts'
 import { BusyClock, TestClock } from '../support/clock.ts'
 import { closeInTime, deferred, record, setup, until, type Deferred } from '../support/harness.ts'
-import { watchLeaks } from '../support/leaks.ts'
-
-watchLeaks(t)
 
 /** The loop's own number of this turn. */
 const turn = (): number => performance.nodeTiming.uvMetricsInfo.loopCount

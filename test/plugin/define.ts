@@ -1,10 +1,7 @@
 import Fastify from 'fastify'
 import t from 'tap'
-import { backgroundTasks, type JobContext, type Task } from '../lib/index.ts'
-import { deferred, jobsKept, record, setup } from './support/harness.ts'
-import { watchLeaks } from './support/leaks.ts'
-
-watchLeaks(t)
+import { backgroundTasks, type JobContext, type Task } from '../../lib/index.ts'
+import { deferred, jobsKept, record, setup } from '../support/harness.ts'
 
 const nothing = () => {}
 

@@ -3,14 +3,11 @@ import { once } from 'node:events'
 import { connect } from 'node:net'
 import { performance } from 'node:perf_hooks'
 import Fastify from 'fastify'
-import t, { test } from 'tap'
+import { test } from 'tap'
 import type { Clock, Timer } from '../../lib/clock.ts'
 import { backgroundTasks } from '../../lib/index.ts'
 import { Turns } from '../../lib/jobs/turns.ts'
 import { until } from '../support/harness.ts'
-import { watchLeaks } from '../support/leaks.ts'
-
-watchLeaks(t)
 
 /** An event loop in the hand of the test: what its polls read, and when it turns. */
 class Loop implements Clock {

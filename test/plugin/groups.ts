@@ -1,10 +1,7 @@
 /** Fairness: jobs of groups, as an application sees them. */
-import t, { test } from 'tap'
-import { bullmq } from '../lib/backends/bullmq/index.ts'
-import { deferred, setup, type Deferred } from './support/harness.ts'
-import { watchLeaks } from './support/leaks.ts'
-
-watchLeaks(t)
+import { test } from 'tap'
+import { bullmq } from '../../lib/backends/bullmq/index.ts'
+import { deferred, setup, type Deferred } from '../support/harness.ts'
 
 const of = (id: string) => ({ group: { id } })
 

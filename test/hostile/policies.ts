@@ -1,11 +1,8 @@
 /** Functions that the user gives beside his jobs, and jobs that change what they are given: each has one outcome. */
-import t, { test } from 'tap'
+import { test } from 'tap'
 import type { FastifyReply } from 'fastify'
-import type { JobContext, JobFacts, JobOptions, JobRecord } from '../lib/index.ts'
-import { closeInTime, record, setup, type Harness, type HarnessOptions } from './support/harness.ts'
-import { watchLeaks } from './support/leaks.ts'
-
-watchLeaks(t)
+import type { JobContext, JobFacts, JobOptions, JobRecord } from '../../lib/index.ts'
+import { closeInTime, record, setup, type Harness, type HarnessOptions } from '../support/harness.ts'
 
 type TestLike = Parameters<typeof setup>[0]
 

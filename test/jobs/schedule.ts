@@ -6,10 +6,8 @@ import { memory, type ScheduleOptions } from '../../lib/index.ts'
 import { TestClock } from '../support/clock.ts'
 import { DurableBackend } from '../support/durable.ts'
 import { closeInTime, deferred, setup, type Harness, type HarnessOptions } from '../support/harness.ts'
-import { watchLeaks } from '../support/leaks.ts'
 import { seed } from '../support/seed.ts'
 
-watchLeaks(t)
 fc.configureGlobal({ seed })
 
 const MINUTE = 60_000

@@ -1,11 +1,8 @@
 import Fastify, { type FastifyRegisterOptions } from 'fastify'
 import t from 'tap'
-import { backgroundTasks, memory, type Backoff, type BackgroundTasksOptions } from '../lib/index.ts'
-import { TestClock } from './support/clock.ts'
-import { setup } from './support/harness.ts'
-import { watchLeaks } from './support/leaks.ts'
-
-watchLeaks(t)
+import { backgroundTasks, memory, type Backoff, type BackgroundTasksOptions } from '../../lib/index.ts'
+import { TestClock } from '../support/clock.ts'
+import { setup } from '../support/harness.ts'
 
 async function register (t: { teardown (end: () => unknown): void }, options: unknown): Promise<void> {
   const app = Fastify()

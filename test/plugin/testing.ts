@@ -1,11 +1,8 @@
 import Fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
-import { backgroundTasks, UnrecoverableError, type Backend, type BackgroundTasksOptions } from '../lib/index.ts'
-import { inline, manual, TestClock } from '../lib/testing/index.ts'
-import { until } from './support/harness.ts'
-import { watchLeaks } from './support/leaks.ts'
-
-watchLeaks(t)
+import { backgroundTasks, UnrecoverableError, type Backend, type BackgroundTasksOptions } from '../../lib/index.ts'
+import { inline, manual, TestClock } from '../../lib/testing/index.ts'
+import { until } from '../support/harness.ts'
 
 const DAY = 86_400_000
 

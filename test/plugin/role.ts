@@ -1,6 +1,6 @@
 import t from 'tap'
-import { DurableBackend } from './support/durable.ts'
-import { setup } from './support/harness.ts'
+import { DurableBackend } from '../support/durable.ts'
+import { setup } from '../support/harness.ts'
 
 t.test('a role needs a durable backend', async (t) => {
   for (const role of ['producer', 'worker'] as const) {

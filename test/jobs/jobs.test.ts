@@ -1,0 +1,10 @@
+/** Most of lib/jobs, in one process: see http/responses.test.ts. */
+import '../support/watched.ts'
+import './retry.ts'
+import './hooks.ts'
+import './turns.ts'
+import './pool.ts'
+import './runner.ts'
+import './control.ts'
+import './schedule.ts'
+import './drain.ts'
