@@ -2,6 +2,7 @@
 import type { JobCleanStatus, JobCounts, JobStatus, QueueMetrics, Status } from '@bull-board/api/typings/app'
 import { BaseAdapter } from '@bull-board/api/dist/queueAdapters/base.js'
 import type { Background } from '../background.ts'
+import * as check from '../check.ts'
 import { systemClock } from '../clock.ts'
 import { errors } from '../errors.ts'
 import { isFinal, type JobRecord, type JobState } from '../job.ts'
@@ -84,8 +85,11 @@ export class QueueAdapter extends BaseAdapter {
   /** Forgets what ended more than `grace` ms ago; what waits is cancelled. */
   async clean (status: JobCleanStatus, grace: number): Promise<void> {
     if (status === 'active') throw new errors.NotSupported('cleaning active jobs', 'page')
+    const meant = status === 'wait' ? 'waiting' : status
+    // It comes from a path, where anything may stand.
+    if (!Object.hasOwn(STATES, meant)) throw Object.assign(new errors.BadOption('status', STATUSES.join(', '), check.came(status)), { statusCode: 400 })
     const now = systemClock.now()
-    for (const job of await this.#all([status === 'wait' ? 'waiting' : status])) {
+    for (const job of await this.#all([meant])) {
       if (!isFinal(job.state)) await this.#background.cancel(job.id, 'cleaned on the page')
       else if (Date.parse(job.finishedAt ?? job.createdAt) <= now - grace) await this.#background.remove(job.id)
     }

@@ -176,6 +176,17 @@ t.test('retry, promote, clean and pause', async (t) => {
   t.match(await background.counts(), { default: { completed: 0, cancelled: 0 } })
 })
 
+t.test('a status that jobs cannot have is refused, and nothing is cleaned', async (t) => {
+  const { call, die, background } = await board(t)
+  const id = await die()
+  for (const status of ['__proto__', 'constructor', 'toString', 'paused', 'nothing', 'FAILED']) {
+    const { status: code, body } = await call('PUT', `/api/queues/default/clean/${status}`)
+    t.equal(code, 400, status)
+    t.match(body.message, /status: expected active, waiting, /)
+  }
+  t.equal((await background.get(id))?.state, 'failed')
+})
+
 t.test('a tenant sees and changes its own jobs alone', async (t) => {
   const { call, die, background, world } = await board(t)
   const [mine, foreign] = [await die({ tenant: 'a' }), await die({ tenant: 'b' })]
