@@ -33,6 +33,21 @@ test('memory answers at once', async (t) => {
   }
 })
 
+test('the times of a job are the same at each reading, however finely two clocks differ; a wall clock that is set is followed', async (t) => {
+  let apart = 0
+  const clock = new TestClock()
+  const wall = clock.now
+  Object.assign(clock, { now: () => wall() + apart })
+  const bench = new Bench(memory({ clock }), clock, 0)
+  await bench.start()
+  bench.backend.want('default', 1)
+  const id = await bench.end(completed)
+  const first = now(bench.backend.get(id))
+  for (apart of [0.4, 1, -1, 20]) t.strictSame(now(bench.backend.get(id)), first)
+  apart = 3_600_000
+  t.equal(Date.parse(now(bench.backend.get(id))?.finishedAt as string), Date.parse(first?.finishedAt as string) + apart)
+})
+
 test('one memory() serves one application', async (t) => {
   const { backend } = await start()
   const sink = { deliver () {}, abort () {}, report () {} }

@@ -27,6 +27,9 @@ export function memory (options: MemoryOptions = {}): Backend {
 }
 
 /** Also the ground of the backends for tests, which differ in when jobs start. */
+/** Ms between the wall clock and ours from which on somebody has set it. */
+const CLOCK_IS_SET = 1_000
+
 export class Memory implements Backend {
   readonly name: string = 'memory'
   readonly durable = false
@@ -36,6 +39,8 @@ export class Memory implements Backend {
   readonly flows: FlowStore = { add: (root) => { this.#addFlow(root) } }
   #sink: Sink | undefined
   #started: Lifecycle | undefined
+  /** The offset in use. */
+  #kept = -Infinity
 
   constructor (clock: Clock) {
     this.clock = clock
@@ -266,9 +271,14 @@ export class Memory implements Backend {
     return entry.home.holdsUntil(entry, this.clock.monotonic()) === undefined ? 'waiting' : 'delayed'
   }
 
-  /** Turns instants of the monotonic clock into wall time. */
+  /**
+   * Turns instants of the monotonic clock into wall time. Two clocks are never read at once: it is kept, or a job would
+   * tell other times at each reading.
+   */
   get #offset (): number {
-    return this.clock.now() - this.clock.monotonic()
+    const offset = this.clock.now() - this.clock.monotonic()
+    if (Math.abs(offset - this.#kept) > CLOCK_IS_SET) this.#kept = offset
+    return this.#kept
   }
 
   #find (id: string): Entry | undefined {
