@@ -13,7 +13,7 @@ import type { AbortKind } from '../../lib/errors.ts'
 import { createIds } from '../../lib/id.ts'
 import { MOVES, isFinal, type Attempt, type JobRecord, type Local, type Policy, type JobState, type NewJob, type Outcome } from '../../lib/job.ts'
 import { TASK_DEFAULTS } from '../../lib/job-options.ts'
-import type { Firing, KeptSchedule } from '../../lib/schedule.ts'
+import type { Firing, KeptSchedule, ScheduleRule } from '../../lib/schedule.ts'
 import { TestClock } from './clock.ts'
 import { deduplicationContract } from './contract/deduplication.ts'
 import { flowsContract } from './contract/flows.ts'
@@ -72,6 +72,7 @@ export class Bench implements Sink {
   /** What the backend asked about schedules, and what it is answered. */
   readonly asked: Array<{ kept: KeptSchedule, alive: boolean }> = []
   onFire: (kept: KeptSchedule) => Firing | undefined = () => undefined
+  onNextTime: (rule: ScheduleRule, after: number) => Awaitable<number | undefined> = nextTime
   readonly #rest: number
   readonly #states = new Map<string, JobState>()
   readonly #ids = createIds()
@@ -89,7 +90,7 @@ export class Bench implements Sink {
       this.asked.push({ kept, alive })
       return this.onFire(kept)
     }
-    await this.backend.start(this, { queues, retention, maxHold: 300_000, fire, nextTime })
+    await this.backend.start(this, { queues, retention, maxHold: 300_000, fire, nextTime: async (rule, after) => this.onNextTime(rule, after) })
     await this.backend.watch(({ id, state }) => {
       const change = { id, state }
       const before = this.#states.get(change.id) ?? 'pending'

@@ -239,7 +239,7 @@ class Bullmq implements Backend {
     if (this.#started === undefined) return
     const { connections, events } = this.#started
     for (const timer of this.#spaced) this.#clock.clearTimer(timer)
-    await Promise.all([...this.#queues.values()].map((queue) => queue.close(LAST_WORDS)))
+    await Promise.all([...[...this.#queues.values()].map((queue) => queue.close(LAST_WORDS)), this.schedules.close()])
     this.#reach.close()
     events.close()
     await connections.closeAll()

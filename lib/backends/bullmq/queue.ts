@@ -173,7 +173,6 @@ export class BullmqQueue {
 
   #open (): void {
     const { connections, reach, keep, lockDuration, maxStalledCount } = this.#parts
-    const { limiter } = this.#settings
     const worker = connections.worker(this.name, (job, token) => this.#take(job, token as string), {
       concurrency: this.#wanted,
       lockDuration,
@@ -181,7 +180,7 @@ export class BullmqQueue {
       stalledInterval: lockDuration,
       runRetryDelay: RECONNECT,
       removeOnComplete: keep,
-      ...(limiter === undefined ? undefined : { limiter: { ...limiter } })
+      ...(this.#settings.limiter && { limiter: { ...this.#settings.limiter } })
     })
     this.#worker = worker
     worker.on('failed', (job) => { if (job !== undefined) this.#gaveUp(job) })
@@ -208,6 +207,7 @@ export class BullmqQueue {
       throw connections.moved
     }
     attempt.children = children
+    attempt.replace(this.#out.get(attempt.job.id), connections.moved)
     this.#out.set(attempt.job.id, attempt)
     sink.deliver([attempt])
     return attempt.over

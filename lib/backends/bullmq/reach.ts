@@ -132,10 +132,13 @@ export class Reach {
   }
 }
 
+/** What a worker of BullMQ says of a lock that is no longer its own, without a code. */
+const LOCK_LOST = /^could not renew lock/
+
 /** The store answered, and the answer is no: BullMQ's own codes are negative numbers, and SQL's class 23 is about other rows. */
 export function isRefusal (error: unknown): boolean {
   const code = peek(error, 'code')
-  return typeof code === 'number' ? code < 0 : isAboutData(error) || isOfClass('23', code)
+  return typeof code === 'number' ? code < 0 : isAboutData(error) || isOfClass('23', code) || LOCK_LOST.test(describe(error).message)
 }
 
 /** It would be refused as often as it is asked: PostgreSQL's JSON has no U+0000, and no half of a surrogate pair. */

@@ -12,7 +12,7 @@ import { ASK_AGAIN, timingOf, type KeptSchedule, type Overlap, type Schedule, ty
 import type { Coder } from './codec.ts'
 import type { Connections, StoreQueue, StoreWorker } from './connections.ts'
 import { RECONNECT } from './options.ts'
-import { isRefusal, type Reach } from './reach.ts'
+import type { Reach } from './reach.ts'
 
 const TICKS = 'fastify-background-tasks-schedules'
 /** Ticks in hand at once. */
@@ -28,12 +28,22 @@ interface TickData {
   readonly schedule: Omit<Schedule, 'payload'> & { readonly payload: unknown }
   /** The ids of its jobs are made of it: they cannot be guessed, and a tick that runs twice makes one job. */
   readonly salt: string
-  readonly last: { readonly id: string, readonly at: number } | null
-  /** The time, where it is not that of the job scheduler. */
-  readonly at?: number
+  /** How far BullMQ, which goes on counting when the timing changes, had counted when this one began. */
+  readonly base: number
+  /** Of one that comes late: the time, and how many came before it. */
+  readonly late?: { readonly at: number, readonly count: number }
+}
+
+/** The job that a schedule made last. A field beside the queue: to put a schedule writes the ticks, to fire writes this. */
+interface Last {
+  /** Of the schedule: one that was put later with other times has made no job yet. */
+  readonly salt: string
+  readonly id: string
+  readonly at: number
 }
 
 type Tick = Job<TickData>
+type Scheduler = JobSchedulerJson<TickData>
 
 export interface BullmqSchedulesParts {
   readonly clock: Clock
@@ -59,6 +69,7 @@ export class BullmqSchedules implements ScheduleStore {
   readonly #parts: BullmqSchedulesParts
   #started: Started | undefined
   #working = false
+  #opened = false
   #worker: StoreWorker | undefined
 
   constructor (parts: BullmqSchedulesParts) {
@@ -78,18 +89,15 @@ export class BullmqSchedules implements ScheduleStore {
 
   /** There are schedules. */
   open (): void {
-    if (!this.#working || this.#worker !== undefined || this.#up.settings.fire === undefined) return
-    const { connections, settings } = this.#up
-    const { lockDuration, reach } = this.#parts
-    const worker = this.#worker = connections.worker(TICKS, (job, token) => this.#take(job as Tick, token as string), {
-      ...this.#strategy(settings),
-      concurrency: CONCURRENCY,
-      lockDuration,
-      maxStalledCount: STALLED,
-      stalledInterval: lockDuration,
-      runRetryDelay: RECONNECT
-    })
-    worker.waitUntilReady().then(() => worker.run()).catch((error: unknown) => { reach.lose(error) })
+    if (!this.#working || this.#opened || this.#up.settings.fire === undefined) return
+    this.#opened = true
+    this.#parts.reach.persist(() => this.#open()).catch(() => {}) // closed before
+  }
+
+  /** Ticks in hand are stored, or given back. */
+  async close (): Promise<void> {
+    this.#opened = true
+    if (this.#worker !== undefined) await this.#up.connections.close(this.#worker)
   }
 
   async put (schedule: Schedule, next: number | undefined): Promise<void> {
@@ -100,18 +108,18 @@ export class BullmqSchedules implements ScheduleStore {
   }
 
   remove (id: string): Promise<boolean> {
-    return this.#parts.reach.bounded(() => this.#up.store.removeJobScheduler(id))
+    return this.#parts.reach.bounded(() => this.#remove(id))
   }
 
   list (): Promise<KeptSchedule[]> {
     return this.#parts.reach.bounded(async () => {
-      const all = await this.#up.store.getJobSchedulers(0, -1, true) as Array<JobSchedulerJson<TickData>>
-      const kept = await Promise.all(all.map(async (scheduler) => {
-        const tick = await this.#tickOf(scheduler)
-        const data = tick?.data ?? scheduler.template?.data
-        return data === undefined ? [] : [this.#kept(data, scheduler.next ?? this.#parts.clock.now(), tick)]
-      }))
-      return kept.flat().sort((a, b) => a.id < b.id ? -1 : 1)
+      const all = await this.#up.store.getJobSchedulers(0, -1, true) as Scheduler[]
+      const lasts = await this.#lasts(all.map(({ key }) => key))
+      const kept = all.flatMap((scheduler, i) => {
+        const data = scheduler.template?.data
+        return data === undefined ? [] : [this.#kept(data, scheduler.next ?? this.#parts.clock.now(), countOf(scheduler, data), lasts[i])]
+      })
+      return kept.sort((a, b) => a.id < b.id ? -1 : 1)
     })
   }
 
@@ -121,72 +129,107 @@ export class BullmqSchedules implements ScheduleStore {
     return { settings: { repeatStrategy: async (after: number, options: RepeatOptions) => nextTime?.(ruleOf(options), after) } }
   }
 
+  async #open (): Promise<void> {
+    const { connections, settings } = this.#up
+    const { lockDuration, reach } = this.#parts
+    const worker = connections.worker(TICKS, (job, token) => this.#take(job as Tick, token as string), {
+      ...this.#strategy(settings),
+      concurrency: CONCURRENCY,
+      lockDuration,
+      maxStalledCount: STALLED,
+      stalledInterval: lockDuration,
+      runRetryDelay: RECONNECT
+    })
+    try {
+      await worker.waitUntilReady()
+    } catch (error) {
+      await connections.close(worker) // it would stay broken
+      throw error
+    }
+    this.#worker = worker
+    worker.run().catch((error: unknown) => { reach.lose(error) })
+  }
+
   async #put (schedule: Schedule, next: number | undefined): Promise<void> {
     const { store } = this.#up
     const { id, name, rule } = schedule
-    const before = await store.getJobScheduler(id) as JobSchedulerJson<TickData> | undefined
-    const tick = before && await this.#tickOf(before)
-    const data = tick?.data ?? before?.template?.data
+    const before = await store.getJobScheduler(id) as Scheduler | undefined
+    const data = before?.template?.data
     const wanted = { ...schedule, payload: this.#parts.coder.encode(schedule.payload) }
-    if (data === undefined || timingOf(data.schedule.rule) !== timingOf(rule)) {
-      if (next === undefined) await store.removeJobScheduler(id)
-      else await store.upsertJobScheduler(id, repeatOf(rule), { name, data: { schedule: wanted, salt: randomUUID(), last: null }, opts: TICK_OPTIONS })
+    if (before === undefined || data === undefined || timingOf(data.schedule.rule) !== timingOf(rule)) {
+      const template: TickData = { schedule: wanted, salt: randomUUID(), base: before?.iterationCount ?? 1 }
+      if (next === undefined) await this.#remove(id)
+      else await store.upsertJobScheduler(id, repeatOf(rule), { name, data: template, opts: TICK_OPTIONS })
       return
     }
     if (JSON.stringify(data.schedule) === JSON.stringify(wanted)) return
-    const count = countOf(tick)
-    await store.upsertJobScheduler(id, { ...repeatOf(rule), ...(count > 0 && { count }) }, { name, data: { ...data, schedule: wanted }, opts: TICK_OPTIONS })
-    // BullMQ has gone on to the next time: one that had come already is not forgotten.
-    const at = before?.next ?? Infinity
-    if (at <= this.#parts.clock.now()) await store.add(name, { ...data, schedule: wanted, at }, { ...TICK_OPTIONS, jobId: `late:${id}:${at}` })
+    const count = countOf(before, data)
+    const at = before.next ?? Infinity
+    // BullMQ goes on to the next time: one that had come already is not forgotten.
+    const late = at <= this.#parts.clock.now() ? 1 : 0
+    const template = { ...data, schedule: wanted, base: data.base - late }
+    const passed = count + late
+    await store.upsertJobScheduler(id, { ...repeatOf(rule), ...(passed > 0 && { count: passed }) }, { name, data: template, opts: TICK_OPTIONS })
+    if (late > 0) await store.add(name, { ...template, late: { at, count } }, { ...TICK_OPTIONS, jobId: `late:${id}:${at}` })
   }
 
-  #tickOf ({ key, next }: JobSchedulerJson<TickData>): Promise<Tick | undefined> {
-    return this.#up.store.getJob(`repeat:${key}:${next}`) as Promise<Tick | undefined>
+  async #remove (id: string): Promise<boolean> {
+    const { store } = this.#up
+    const found = await store.removeJobScheduler(id)
+    await store.getBackend().removeQueueMetaFields([fieldOf(id)])
+    return found
   }
 
-  #kept ({ schedule, last }: TickData, next: number, tick: Tick | undefined): KeptSchedule {
-    const payload = this.#parts.coder.read(schedule.payload)
-    return { ...schedule, payload, next, count: countOf(tick), lastJobId: last?.id ?? null, lastAt: last?.at ?? null }
+  #kept ({ schedule, salt }: TickData, next: number, count: number, last: Last | undefined): KeptSchedule {
+    const own = last?.salt === salt ? last : undefined
+    return { ...schedule, payload: this.#parts.coder.read(schedule.payload), next, count, lastJobId: own?.id ?? null, lastAt: own?.at ?? null }
+  }
+
+  async #lasts (ids: readonly string[]): Promise<Array<Last | undefined>> {
+    if (ids.length === 0) return []
+    const fields = await this.#up.store.getBackend().getQueueMetaFields(ids.map(fieldOf))
+    return fields.map((text) => text === null ? undefined : JSON.parse(text) as Last)
   }
 
   async #take (tick: Tick, token: string): Promise<void> {
-    try {
-      if (await this.#fire(tick)) return
-    } catch (error) {
-      if (!isRefusal(error)) this.#parts.reach.lose(error)
-    }
-    await tick.moveToDelayed(this.#parts.clock.now() + ASK_AGAIN, token)
+    const { clock, reach } = this.#parts
+    // An error is that of a store that is away, which was told: the tick must not end as BullMQ lets failed jobs end.
+    if (await this.#fire(tick).catch(() => false)) return
+    await reach.persist(() => tick.moveToDelayed(clock.now() + ASK_AGAIN, token)).catch(() => {}) // closed, or another process has it
     throw this.#up.connections.moved
   }
 
   /** False: not now. What it does may be done twice. */
   async #fire (tick: Tick): Promise<boolean> {
     const { sink, settings, store } = this.#up
-    const { enqueue, isAlive, clock } = this.#parts
-    const { data } = tick
-    if (data.last !== null) await this.#handOn(data.schedule.id, data.last)
-    const at = data.at ?? tick.opts.prevMillis ?? clock.now()
-    const kept = this.#kept(data, at, tick)
-    const firing = settings.fire?.(kept, data.last !== null && await isAlive(data.last.id))
+    const { enqueue, isAlive, clock, reach } = this.#parts
+    const { data, opts } = tick
+    const at = data.late?.at ?? opts.prevMillis ?? clock.now()
+    const count = data.late?.count ?? Math.max(0, ((opts as { repeat?: RepeatOptions }).repeat?.count ?? 1) - 1)
+    const [last] = await reach.bounded(() => this.#lasts([data.schedule.id]))
+    const kept = this.#kept(data, at, count, last)
+    const { id: schedule, lastJobId } = kept
+    const alive = lastJobId !== null && await reach.bounded(() => isAlive(lastJobId))
+    const firing = settings.fire?.(kept, alive)
     if (firing === undefined) return false
     const { job, next, skipped } = firing
     const id = stableId(data.salt, at)
     // Ticks that come late may run side by side: that no two jobs do, BullMQ's own deduplication sees to.
     const isDuplicate = job !== undefined && (await enqueue(asOf(kept, job, id))).has(id)
-    if (next === undefined) await store.removeJobScheduler(kept.id)
-    else if (job !== undefined && !isDuplicate) await this.#handOn(kept.id, { id, at: clock.now() })
+    if (next === undefined) await this.remove(schedule)
+    else if (job !== undefined && !isDuplicate) {
+      const made: Last = { salt: data.salt, id, at: clock.now() }
+      await reach.bounded(() => store.getBackend().setQueueMeta({ [fieldOf(schedule)]: JSON.stringify(made) }))
+    }
     const why = isDuplicate ? 'overlap' : skipped
     if (why !== undefined) sink.report({ kind: 'skipped', schedule: kept, why })
     return true
   }
+}
 
-  /** The next tick, which BullMQ has made as this one started, is told which job was the last. */
-  async #handOn (id: string, last: NonNullable<TickData['last']>): Promise<void> {
-    const scheduler = await this.#up.store.getJobScheduler(id) as JobSchedulerJson<TickData> | undefined
-    const next = scheduler && await this.#tickOf(scheduler)
-    if (next !== undefined && (next.data.last?.at ?? -Infinity) < last.at) await next.updateData({ ...next.data, last })
-  }
+/** Of the last job of a schedule, among what BullMQ keeps beside a queue. */
+function fieldOf (id: string): string {
+  return `background-last:${id}`
 }
 
 function repeatOf ({ pattern, every, tz, startDate, endDate, limit }: ScheduleRule): Omit<RepeatOptions, 'key'> {
@@ -214,10 +257,9 @@ function ruleOf ({ pattern = '', tz = 'UTC', startDate, endDate }: RepeatOptions
   }
 }
 
-/** Times that came before that of the tick. */
-function countOf (tick: Tick | undefined): number {
-  const { repeat } = (tick?.opts ?? {}) as { repeat?: RepeatOptions }
-  return Math.max(0, (repeat?.count ?? 1) - 1)
+/** Times that have come. */
+function countOf ({ iterationCount = 1 }: Scheduler, { base }: TickData): number {
+  return Math.max(0, iterationCount - base)
 }
 
 function asOf ({ id: schedule, rule }: KeptSchedule, { name, queue, payload, bytes, createdAt, requestId, policy: given, order }: NewJob, id: string): NewJob {

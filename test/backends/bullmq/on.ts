@@ -42,8 +42,7 @@ function contractOn (store: Store): Promise<unknown> {
       'a dead letter that starts again takes its deduplication id again, unless another job has it': 'BullMQ starts it again without its id',
       'a start that was granted and never happened does not count': 'BullMQ counts a job when it hands it out',
       'a child that is cancelled fails its parent': 'BullMQ takes it out, and its parent goes on without it',
-      'a parent that waits longer than its ttl expires': 'BullMQ looks at it when it would start',
-      'put again, a schedule keeps its count and its time while its timing is the same': 'put in the moment of a tick, it may forget its last job until the next one'
+      'a parent that waits longer than its ttl expires': 'BullMQ looks at it when it would start'
     }
   })
 }

@@ -1,23 +1,30 @@
 /** Schedules that processes share. */
 import { test } from 'tap'
-import type { Schedule } from '../../../lib/schedule.ts'
+import type { Backend } from '../../../lib/backend.ts'
+import type { KeptSchedule, Schedule } from '../../../lib/schedule.ts'
 import { TestClock } from '../../support/clock.ts'
 import { Bench } from '../../support/contract.ts'
+import { deferred } from '../../support/harness.ts'
 import { newSpace, type Store } from './store.ts'
 
 const EVERY = 1_000
 const rule = { pattern: null, every: EVERY, tz: 'UTC', overlap: 'allow', missed: 'once', startDate: null, endDate: null, limit: null } as const
 const often: Schedule = { id: 'often', name: 'task', queue: 'default', payload: 1, bytes: 1, rule }
 
-async function processesOn (t: { teardown (run: () => unknown): unknown }, store: Store, count: number): Promise<Bench[]> {
+type Teardown = { teardown (run: () => unknown): unknown }
+
+/** It makes a job at each time. */
+async function firing (t: Teardown, backend: Backend): Promise<Bench> {
+  const bench = new Bench(backend, new TestClock(), 100)
+  bench.onFire = (kept) => ({ job: bench.job({ name: kept.name, payload: kept.payload }), next: kept.next + EVERY, skipped: undefined })
+  await bench.start()
+  t.teardown(() => bench.backend.close())
+  return bench
+}
+
+async function processesOn (t: Teardown, store: Store, count: number): Promise<Bench[]> {
   const options = store.options(newSpace())
-  return Promise.all(Array.from({ length: count }, async () => {
-    const bench = new Bench(store.create(options), new TestClock(), 100)
-    bench.onFire = (kept) => ({ job: bench.job({ name: kept.name, payload: kept.payload }), next: kept.next + EVERY, skipped: undefined })
-    await bench.start()
-    t.teardown(() => bench.backend.close())
-    return bench
-  }))
+  return Promise.all(Array.from({ length: count }, () => firing(t, store.create(options))))
 }
 
 export function schedulesOn (store: Store): Promise<unknown> {
@@ -45,6 +52,28 @@ export function schedulesOn (store: Store): Promise<unknown> {
       const { payload } = await late.take()
       t.equal(payload, 2)
       await late.until(() => late.asked.some(({ kept }) => kept.next === next), 'the time that had come')
+    })
+
+    t.test('a job that is made while the schedule is being put is its last job', async (t) => {
+      const [puts, works] = await processesOn(t, store, 2) as [Bench, Bench]
+      const fire = works.onFire
+      works.onFire = (kept) => works.asked.length === 1 ? fire(kept) : undefined
+      const last = async (): Promise<KeptSchedule | undefined> => (await works.backend.schedules?.list())?.[0]
+      await puts.backend.schedules?.put(often, Date.now() + EVERY)
+      const [asked, answered] = [deferred(), deferred()]
+      puts.onNextTime = async (_rule, after) => {
+        asked.resolve()
+        await answered.promise
+        return after + 3_600_000
+      }
+      const put = puts.backend.schedules?.put({ ...often, payload: 2 }, Date.now() + EVERY)
+      await asked.promise
+      works.backend.want('default', 1)
+      const { job } = await works.take()
+      await works.until(async () => (await last())?.lastJobId === job.id, 'its job')
+      answered.resolve()
+      await put
+      t.match(await last(), { payload: 2, lastJobId: job.id })
     })
   })
 }
