@@ -189,8 +189,9 @@ function fault ({ backend }: Bench, mostActive: number): string | undefined {
   const jobs = now(backend.list({ limit: Infinity }))
   const { oldestWaitingMs = NaN, ...counts } = { ...now(backend.counts()).default }
   if (!isDeepStrictEqual(counts, tally(jobs))) return `counted ${JSON.stringify(counts)}, listed ${JSON.stringify(tally(jobs))}`
-  const byTask = now(backend.tally?.() ?? []).map(({ state, jobs }) => [state, jobs]).sort()
-  const listed = Object.entries(tally(jobs)).filter(([what, sum]) => sum > 0 && !['retrying', 'limited'].includes(what)).sort()
+  const byState = ([a]: [string, number], [b]: [string, number]): number => a < b ? -1 : 1
+  const byTask = now(backend.tally?.() ?? []).map(({ state, jobs }): [string, number] => [state, jobs]).sort(byState)
+  const listed = Object.entries(tally(jobs)).filter(([what, sum]) => sum > 0 && !['retrying', 'limited'].includes(what)).sort(byState)
   if (!isDeepStrictEqual(byTask, listed)) return `counted ${JSON.stringify(byTask)} by task, listed ${JSON.stringify(listed)}`
   if ((counts.active ?? 0) > mostActive) return `${counts.active} active, at most ${mostActive} wanted`
   if (oldestWaitingMs > 0 && counts.waiting === 0) return 'nothing waits, but it is old'
