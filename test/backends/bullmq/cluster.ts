@@ -1,6 +1,7 @@
 /** Applications on one store: in this process, and in others that a test may kill. */
 import { fork, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
+import { request } from 'node:http'
 import Fastify, { type FastifyInstance } from 'fastify'
 import type { BullmqOptions } from '../../../lib/backends/bullmq/index.ts'
 import { backgroundTasks, type BackgroundTasksOptions } from '../../../lib/index.ts'
@@ -14,6 +15,22 @@ export async function appOn (backend: Backend, options: Omit<BackgroundTasksOpti
   const app = Fastify({ logger: { level: 'trace', stream } })
   await app.register(backgroundTasks, { backend, ...options })
   return { app, lines }
+}
+
+/** Milliseconds that a staged job starts later than `maxHold`, if nobody releases it. */
+const MARGIN = 10_000
+
+/** A process that takes a job for a response and is killed before the response goes out. Workers may have the job `after` ms later. */
+export async function dieAnswering (options: BullmqOptions, after: number): Promise<void> {
+  const args = [options, MARGIN, after].map((value) => JSON.stringify(value))
+  const child = fork(new URL('dying-producer.js', import.meta.url), args, { execArgv: [], stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
+  const over = once(child, 'exit')
+  const [port] = await once(child, 'message') as [number]
+  const asking = request({ port, method: 'POST', agent: false }).end()
+  const [error] = await once(asking, 'error') as [Error & { code?: string }]
+  if (error.code !== 'ECONNRESET') throw error
+  const [, signal] = await over as [number | null, string | null]
+  if (signal !== 'SIGKILL') throw new Error(`it ended by ${signal}`)
 }
 
 /** What a worker tells of a job. */

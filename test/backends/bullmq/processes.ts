@@ -1,6 +1,8 @@
 /** Several processes on one store; for both stores. */
 import t from 'tap'
-import { appOn, Workers } from './cluster.ts'
+import type { JobRecord } from '../../../lib/index.ts'
+import { eventually } from '../../support/real-time.ts'
+import { appOn, dieAnswering, Workers } from './cluster.ts'
 import type { Store } from './store.ts'
 
 export function processesOn (store: Store): Promise<unknown> {
@@ -47,6 +49,16 @@ export function processesOn (store: Store): Promise<unknown> {
       workers.letGo(handle.id, second)
       t.strictSame(await handle.finished({ timeout: 30_000 }), { by: second }, 'the result is that of who had the lock')
       t.match(await app.background.get(handle.id), { state: 'completed', result: { by: second } })
+    })
+
+    t.test('the job of a response whose process was killed before it went out starts by itself, and not before the hold is over', async (t) => {
+      workers.letGo('killed')
+      await dieAnswering(options, 1_000)
+      const find = async (): Promise<JobRecord | undefined> =>
+        (await app.background.list()).jobs.find(({ payload }) => (payload as { gate?: string }).gate === 'killed')
+      await eventually(async () => (await find())?.state === 'completed', 'the job of the killed process', 30_000)
+      const { createdAt, startedAt } = await find() as JobRecord
+      t.ok(Date.parse(startedAt as string) - Date.parse(createdAt) >= 11_000, `made ${createdAt}, started ${startedAt}`)
     })
 
     t.test('the job of a worker that was killed is done by another one', async (t) => {
