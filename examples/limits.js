@@ -28,6 +28,7 @@ for (let n = 1; n <= 6; n++) {
 }
 const health = await fetch(`${base}/health/jobs?strict=1`)
 console.log(health.status, (await health.json()).status)
+while (alive < 2) await new Promise(setImmediate) // jobs give way to requests
 letGo()
 await app.background.onIdle()
 console.log(`never more than ${most} at once`)
