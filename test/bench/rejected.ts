@@ -116,6 +116,7 @@ export function withIdeas (group: Group): Group | undefined {
     id: `${group.id}, rejected`,
     title: `What was tried for: ${group.title}`,
     rounds: Math.min(group.rounds, 5),
+    atLeastOnce: true,
     base: group.base === undefined ? undefined : 'as it is',
     entries: [{ name: 'as it is', settings: entry.settings }, ...ideas.map((idea) => ({ name: idea.name, settings: entry.settings, build: build(idea) }))],
     note: ideas.map(({ name, against }) => `${name}: ${against}`).join('\n  ')

@@ -4,7 +4,7 @@ import type { Store } from './index.ts'
 import type { RouteWay } from './route.ts'
 
 const FORMS = {
-  full: { waiting: [1_000, 10_000, 100_000, 1_000_000], rounds: 7, warmUp: 20_000, slowWarmUp: 2_000, enough: 300, requests: 30_000, delay: 2_000, few: 5 },
+  full: { waiting: [1_000, 10_000, 100_000, 1_000_000], rounds: 5, warmUp: 20_000, slowWarmUp: 2_000, enough: 300, requests: 30_000, delay: 2_000, few: 5 },
   quick: { waiting: [1_000, 100_000], rounds: 3, warmUp: 10_000, slowWarmUp: 500, enough: 150, requests: 15_000, delay: 800, few: 3 },
   smoke: { waiting: [1_000], rounds: 1, warmUp: 200, slowWarmUp: 100, enough: 1, requests: 10, delay: 50, few: 1 }
 } as const
