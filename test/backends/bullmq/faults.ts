@@ -1,7 +1,8 @@
 /** What happens while a store is away, in short; for both stores, on servers of the tests' own. `npm run proof:bullmq` is long. */
 import t, { type Test } from 'tap'
-import { startServer, type Kind } from '../../support/servers/find.ts'
+import { deferred } from '../../support/harness.ts'
 import { eventually, realTime } from '../../support/real-time.ts'
+import { startServer, type Kind } from '../../support/servers/find.ts'
 import { PASSWORD } from '../../support/servers/process.ts'
 import { appOn } from './cluster.ts'
 import { storeAt } from './store.ts'
@@ -105,6 +106,38 @@ export function faultsOn (kind: Kind, cut: (url: string) => Promise<void>): Prom
         await cut(found.url)
         await load.goOn()
       }
+    })
+
+    // PostgreSQL may still renew a lock that has ended, if nobody has noticed.
+    if (kind.name === 'redis') t.test('a job whose lock was lost comes back to its process: that is no absence of the store, and the process can end', async (t) => {
+      const { app, lines } = await appOn(storeAt(kind, found.url).create({ callTimeout: CALL, lockDuration: 1_000, maxStalledCount: 10 }), { concurrency: 5 })
+      const ends = deferred()
+      let begun = 0
+      const task = app.background.define('long', () => {
+        begun++
+        return ends.promise
+      })
+      t.teardown(() => {
+        ends.resolve()
+        server.resume()
+        return app.close()
+      })
+      await app.ready()
+      const said = (text: string): number => lines.filter(({ msg }) => msg === text).length
+      await app.background.add(task)
+      await eventually(() => begun === 1, 'the job to begin')
+      server.pause()
+      await realTime(2_000)
+      server.resume()
+      await eventually(() => begun === 2, 'the job to come back', 30_000)
+      await eventually(() => said(AWAY) === said(BACK), 'the store to be found')
+      const away = said(AWAY)
+      await realTime(1_500) // locks are renewed each half of their time
+      t.equal(said(AWAY), away)
+      ends.resolve()
+      let closed = false
+      void app.close().then(() => { closed = true })
+      await eventually(() => closed, 'the close', 20_000)
     })
 
     t.test('then all that was acknowledged has been done, once where no lock was lost; the password is nowhere', async (t) => {
