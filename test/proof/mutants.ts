@@ -174,7 +174,7 @@ export const mutants: Mutant[] = [
   },
   {
     title: 'the time to live is forgotten while a job waits',
-    edits: [[lifecycle, 'entry.started ? Infinity : timing.expires', "entry.started || entry.state === 'waiting' ? Infinity : timing.expires"]],
+    edits: [[lifecycle, 'entry.takesRoom ? timing.expires : Infinity', "entry.takesRoom && entry.state !== 'waiting' ? timing.expires : Infinity"]],
     by: 'model',
     says: /its time to live was over/
   },

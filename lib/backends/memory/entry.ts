@@ -19,12 +19,10 @@ export class Entry implements Linked<Entry>, Change {
   /** Its queue, and its state there. */
   standing: Standing<Entry>
   attemptsMade = 0
-  /** Whether an attempt was ever delivered: from then on it takes no room in the waiting room. */
-  started = false
   // Instants are whole ms of the monotonic clock: small integers, which cost no box of their own.
   /** When the state was entered. */
   since: number
-  /** Start of the last attempt; 0: none. */
+  /** Start of the last attempt; 0: none, and it takes room in the waiting room; −1: none, and it takes none any more. */
   startedAt = 0
   /** The running attempt. Only who holds this very object may settle the job. */
   attempt: EntryAttempt | undefined
@@ -47,6 +45,7 @@ export class Entry implements Linked<Entry>, Change {
   }
 
   get id (): string { return this.job.id }
+  get takesRoom (): boolean { return this.startedAt === 0 }
   get home (): Queue<Entry> { return this.standing.queue }
   get state (): JobState { return this.standing.state }
   get order (): number { return this.job.order }
@@ -142,7 +141,7 @@ export function toRecord (entry: Entry, offset: number, limitedUntil: number | u
     attempts: job.policy.attempts,
     priority: job.policy.priority,
     createdAt: iso(job.createdAt),
-    startedAt: entry.startedAt === 0 ? null : stamp(entry.startedAt),
+    startedAt: entry.startedAt <= 0 ? null : stamp(entry.startedAt),
     finishedAt: isFinal(state) ? stamp(entry.since) : null,
     requestId: job.requestId,
     payload: cloneJson(job.payload)

@@ -115,7 +115,7 @@ export class Lifecycle implements FlowLife {
   revive (entry: Entry, delay: number, now: number): void {
     this.#dead.delete(entry)
     entry.attemptsMade = 0
-    entry.startedAt = 0
+    entry.startedAt = -1
     entry.result = undefined
     const { history } = endingOf(entry)
     entry.ending = undefined
@@ -256,7 +256,7 @@ export class Lifecycle implements FlowLife {
 
   /** Sets the entry's next deadline: the end of its delay, or of its time to live. */
   #watchOver (entry: Entry, timing: Timing): void {
-    const due = Math.min(entry.state === 'delayed' ? timing.notBefore : Infinity, entry.started ? Infinity : timing.expires)
+    const due = Math.min(entry.state === 'delayed' ? timing.notBefore : Infinity, entry.takesRoom ? timing.expires : Infinity)
     if (due === Infinity) this.#deadlines.delete(timing)
     else this.#deadlines.set(timing, due)
   }
@@ -264,7 +264,7 @@ export class Lifecycle implements FlowLife {
   #reach (timing: Timing): void {
     const { entry } = timing
     const now = Math.max(this.#clock.monotonic(), timing.due)
-    if (!entry.started && now >= timing.expires) return this.#expire(entry, now)
+    if (entry.takesRoom && now >= timing.expires) return this.#expire(entry, now)
     this.#makeReady(entry, now)
     this.pump(entry.home, this.#clock.monotonic()) // the limiter is exact, the deadline may be a millisecond early
   }
@@ -279,8 +279,8 @@ export class Lifecycle implements FlowLife {
 
   /** Out of the waiting room, for good. */
   #leaveRoom (entry: Entry): void {
-    if (entry.started) return
-    entry.started = true
+    if (!entry.takesRoom) return
+    entry.startedAt = -1
     const { load } = entry.home
     load.jobs--
     load.bytes -= entry.job.bytes
