@@ -12,6 +12,7 @@ import { createIds, isId } from '../lib/id.ts'
 import { MOVES, isFinal, iso, type JobState } from '../lib/job.ts'
 import { cloneJson, copyAsJson, type Json } from '../lib/json.ts'
 import { TestClock } from './support/clock.ts'
+import { chain, circle, revoked } from './support/hostile.ts'
 import { watchLeaks } from './support/leaks.ts'
 import { seed } from './support/seed.ts'
 
@@ -469,25 +470,6 @@ const secret = 'Bearer 0123456789'
 const throwing = (what: string): PropertyDescriptor => ({ enumerable: true, get () { throw new Error(`${what} was read`) } })
 const traps = Object.fromEntries(Object.getOwnPropertyNames(Reflect).map((name) => [name, () => { throw new Error(`${name} was called`) }]))
 
-function revoked (): unknown {
-  const { proxy, revoke } = Proxy.revocable({}, {})
-  revoke()
-  return proxy
-}
-
-function chain (length: number): Error {
-  let error = new Error('the root')
-  for (let n = 1; n < length; n++) error = new Error(`cause ${n}`, { cause: error })
-  return error
-}
-
-function circular (): Error {
-  const [a, b] = [new Error('a'), new Error('b')]
-  a.cause = b
-  b.cause = a
-  return a
-}
-
 const hostile: Record<string, unknown> = {
   undefined: undefined,
   null: null,
@@ -511,7 +493,7 @@ const hostile: Record<string, unknown> = {
   'a text of 5 MB': 'x'.repeat(5_000_000),
   'a symbol of 5 MB': Symbol('x'.repeat(5_000_000)),
   'a chain of 10 000 causes': chain(10_000),
-  'causes in a circle': circular(),
+  'causes in a circle': circle(),
   'its own cause': Object.defineProperty(new Error('self'), 'cause', { get (): unknown { return this } }),
   'a cause that is a text': new Error('x', { cause: 'a text' }),
   'fields of the wrong types': { name: 7, message: { a: 1 }, stack: [], code: { b: 2 }, cause: null },
@@ -558,7 +540,7 @@ test('what is no error is described by its kind', async (t) => {
 test('at most five errors of a chain are described, and no circle is followed', async (t) => {
   const depth = (facts: ErrorFacts | undefined): number => facts === undefined ? 0 : 1 + depth(facts.cause)
   t.equal(depth(describe(chain(10_000))), 5)
-  t.equal(depth(describe(circular())), 2)
+  t.equal(depth(describe(circle())), 2)
 })
 
 test('a cut text does not keep the whole alive in memory, and stays text', async (t) => {

@@ -7,34 +7,14 @@ import { test, type Test } from 'tap'
 import { memory, type JobContext, type JobHandle } from '../../lib/index.ts'
 import { TestClock } from '../support/clock.ts'
 import { closeInTime, deferred, record, setup, type Harness, type HarnessOptions, until } from '../support/harness.ts'
+import { chain, circle, revoked, trap, traps } from '../support/hostile.ts'
 
 type Body = (context: JobContext) => unknown
 /** What is expected of the job, and of its error. */
 type Outcome = Record<string, unknown>
 
 const HUGE = 5_000_000
-const trap = (): never => { throw new Error('a trap was sprung') }
-const traps = Object.fromEntries(Object.getOwnPropertyNames(Reflect).map((name) => [name, trap]))
 const springing = (...keys: string[]): PropertyDescriptorMap => Object.fromEntries(keys.map((key) => [key, { get: trap }]))
-
-function revoked (): object {
-  const { proxy, revoke } = Proxy.revocable({}, {})
-  revoke()
-  return proxy
-}
-
-function chain (length: number): Error {
-  let error = new Error('the root')
-  for (let n = 1; n < length; n++) error = new Error(`cause ${n}`, { cause: error })
-  return error
-}
-
-function circle (): Error {
-  const [a, b] = [new Error('a'), new Error('b')]
-  a.cause = b
-  b.cause = a
-  return a
-}
 
 const message = (text: string | RegExp): Outcome => ({ error: { message: text } })
 

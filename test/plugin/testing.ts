@@ -2,7 +2,7 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { backgroundTasks, UnrecoverableError, type Backend, type BackgroundTasksOptions } from '../../lib/index.ts'
 import { inline, manual, TestClock } from '../../lib/testing/index.ts'
-import { until } from '../support/harness.ts'
+import { deferred, until } from '../support/harness.ts'
 
 const DAY = 86_400_000
 
@@ -197,14 +197,18 @@ t.test('clock.advance: timeouts and times to live are over when the test says so
 t.test('what waits, and what runs and listens to its signal, does not hold up a close', async (t) => {
   const jobs = manual()
   let unfinished: string[] = []
+  const end = deferred()
   const app = await appOn(t, jobs, (app) => {
     app.background.define('never', () => {})
-    app.background.define('ignores', async () => { await new Promise((resolve) => { setTimeout(resolve, 30) }) })
+    app.background.define('ignores', () => end.promise)
   }, { onUnfinished: (left) => { unfinished = left.map(({ name, state }) => `${name} ${state}`) } })
   await app.background.add('never')
   const running = jobs.run('ignores')
   await jobs.waitFor('ignores', 'active')
-  await app.close()
+  const closing = app.close()
+  await new Promise((resolve) => { setImmediate(resolve) })
+  end.resolve()
+  await closing
   t.match(await running, { state: 'completed' })
   t.same(unfinished, ['never cancelled'])
 })

@@ -1,13 +1,28 @@
 /** Values that no caller should pass, for fuzzing, and a watch over the prototypes they might reach. */
 import fc from 'fast-check'
 
-const trap = (): never => { throw new Error('a trap was sprung') }
+export const trap = (): never => { throw new Error('a trap was sprung') }
 export const traps = Object.fromEntries(Object.getOwnPropertyNames(Reflect).map((name) => [name, trap]))
 
 export function revoked (): object {
   const { proxy, revoke } = Proxy.revocable({}, {})
   revoke()
   return proxy
+}
+
+/** An error with so many causes behind it, one behind the other. */
+export function chain (length: number): Error {
+  let error = new Error('the root')
+  for (let n = 1; n < length; n++) error = new Error(`cause ${n}`, { cause: error })
+  return error
+}
+
+/** Two errors, each the cause of the other. */
+export function circle (): Error {
+  const [a, b] = [new Error('a'), new Error('b')]
+  a.cause = b
+  b.cause = a
+  return a
 }
 
 /** Characters that end a line for somebody, steer a terminal, or mean something to a parser. */
