@@ -29,7 +29,7 @@ export interface LeakedBodies {
 export interface Stats {
   /** Those defined in this process, with their queues. */
   tasks: Array<{ name: string, queue: string }>
-  /** Kept jobs by task and state; `task` is empty where the backend cannot tell: on BullMQ, of a state with more than 100 jobs. */
+  /** Kept jobs by task and state; `task` is empty where the backend cannot tell: on BullMQ, of the jobs of a state beyond 10 000. */
   jobs: Tally[]
   queues: Record<string, QueueStats>
   /** Bodies that go on although their signal has aborted. */

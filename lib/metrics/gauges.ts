@@ -32,7 +32,7 @@ export function createGauges ({ client, prefix, registers, names }: Maker, read:
   const collect = (): Promise<void> => (scrape ??= read().then(show).finally(() => { scrape = undefined }))
   const gauge = (name: string, help: string, ...labelNames: string[]) => new Series(new client.Gauge({ name: prefix + name, help, labelNames, ...registers, collect }))
 
-  const jobs = gauge('jobs', 'Jobs kept, by task and state; on BullMQ without a task where a state has more than 100. Of a shared store, each process tells the same.', 'queue', 'task', 'state')
+  const jobs = gauge('jobs', 'Jobs kept, by task and state; on BullMQ, those of a state beyond 10 000 have no task. Of a shared store, each process tells the same.', 'queue', 'task', 'state')
   const oldest = gauge('oldest_waiting_seconds', 'Since when the oldest waiting job could start.', 'queue')
   const fresh = gauge('queue_jobs', 'Jobs that never started, which maxQueueSize limits.', 'queue')
   const maxFresh = gauge('queue_limit_jobs', 'The plugin\'s maxQueueSize.', 'queue')

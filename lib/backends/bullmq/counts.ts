@@ -1,16 +1,18 @@
 /** The numbers of one queue. */
-import type { Job } from 'bullmq'
 import type { QueueCounts, Tally } from '../../backend.ts'
 import type { JobState } from '../../job.ts'
 import type { StoreQueue } from './connections.ts'
-import { delayedState, isRetrying, readySince } from './stored.ts'
+import { namesIn, nextDelayed, type Place } from './glance.ts'
+import { delayedState, readySince } from './stored.ts'
 
 /** Delayed jobs that are looked at, the next ones first: BullMQ counts them all as one. */
 const LOOKED_AT = 1_000
-/** Jobs of a state whose tasks are looked up: BullMQ counts no names, and gives a name only with all that the job has. */
-const NAMED = 100
+/** Jobs of a state whose names are counted: what the limits of a queue are by default. */
+const NAMED = 10_000
 
-const PLACES = { waiting: 'waiting', prioritized: 'waiting', delayed: 'delayed', 'waiting-children': 'waiting-children', active: 'active', completed: 'completed', failed: 'failed' } as const
+const PLACES: Readonly<Record<Place, JobState>> = {
+  waiting: 'waiting', prioritized: 'waiting', delayed: 'delayed', 'waiting-children': 'waiting-children', active: 'active', completed: 'completed', failed: 'failed'
+}
 
 export async function countsOf (queue: StoreQueue, limited: boolean, now: number): Promise<QueueCounts> {
   const stored = await queue.getJobCounts('waiting', 'prioritized', 'active', 'delayed', 'waiting-children', 'completed', 'failed')
@@ -29,19 +31,19 @@ export async function countsOf (queue: StoreQueue, limited: boolean, now: number
     oldestWaitingMs: 0
   }
   if (counts.delayed > 0) {
-    for (const job of await jobsOf(queue, 'delayed', LOOKED_AT)) {
-      const state = delayedState(job, now)
-      if (state === 'delayed') counts.retrying += isRetrying(job) ? 1 : 0
+    for (const job of await nextDelayed(queue, LOOKED_AT)) {
+      const state = delayedState(job, job.due, now)
+      if (state === 'delayed') counts.retrying += job.attemptsStarted > 0 && job.hasFailed ? 1 : 0
       else {
         counts[state]++
         counts.delayed--
       }
-      if (state === 'waiting') counts.oldestWaitingMs = Math.max(counts.oldestWaitingMs, now - readySince(job))
+      if (state === 'waiting') counts.oldestWaitingMs = Math.max(counts.oldestWaitingMs, now - job.due)
     }
   }
   if (counts.waiting > 0) {
     for (const state of ['prioritized', 'waiting'] as const) {
-      for (const job of await jobsOf(queue, state, 1)) counts.oldestWaitingMs = Math.max(counts.oldestWaitingMs, now - readySince(job))
+      for (const job of await queue.getJobs([state], 0, 0, true)) counts.oldestWaitingMs = Math.max(counts.oldestWaitingMs, now - readySince(job))
     }
   }
   if (limited && counts.waiting > 0 && await queue.getRateLimitTtl() > 0) {
@@ -58,25 +60,27 @@ export async function neverStarted (queue: StoreQueue, now: number): Promise<num
   return pending + waiting + delayed + limited + parents - retrying
 }
 
-/** By task, of each state that has no more than so many jobs. `counts`: the queue's own. */
-export async function tallyOf (queue: StoreQueue, name: string, { pending, limited }: QueueCounts, now: number): Promise<Tally[]> {
+/** By task. Jobs of a state beyond `NAMED` have none. `limited`: of the queue's own counts. */
+export async function tallyOf (queue: StoreQueue, name: string, { limited }: Pick<QueueCounts, 'limited'>, now: number): Promise<Tally[]> {
   const sums = new Map<string, Tally>()
   const tell = (task: string, state: JobState, jobs: number): void => {
     const shown = state === 'waiting' && limited > 0 ? 'delayed' : state
     const sum = sums.get(`${shown} ${task}`)?.jobs ?? 0
     sums.set(`${shown} ${task}`, { queue: name, task, state: shown, jobs: sum + jobs })
   }
-  const places = Object.keys(PLACES) as Array<keyof typeof PLACES>
+  const places = Object.keys(PLACES) as Place[]
   const stored = await queue.getJobCounts(...places)
   for (const place of places) {
     const jobs = stored[place] ?? 0
-    if (jobs > NAMED) tell('', PLACES[place], place === 'delayed' ? jobs - pending : jobs)
-    else if (jobs > 0) for (const job of await jobsOf(queue, place, NAMED)) tell(job.name, place === 'delayed' ? delayedState(job, now) : PLACES[place], 1)
+    if (jobs === 0) continue
+    const looked = place === 'delayed' ? await nextDelayed(queue, LOOKED_AT) : []
+    for (const job of looked) tell(job.name, delayedState(job, job.due, now), 1)
+    let left = jobs - looked.length
+    for (const [task, named] of left > 0 ? await namesIn(queue, place, looked.length, NAMED - looked.length) : []) {
+      tell(task, PLACES[place], named)
+      left -= named
+    }
+    if (left > 0) tell('', PLACES[place], left)
   }
-  if ((stored['delayed'] ?? 0) > NAMED && pending > 0) tell('', 'pending', pending)
   return [...sums.values()]
-}
-
-async function jobsOf (queue: StoreQueue, state: keyof typeof PLACES, most: number): Promise<Job[]> {
-  return queue.getJobs([state], 0, most - 1, true)
 }

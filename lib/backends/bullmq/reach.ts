@@ -146,7 +146,8 @@ export function isAboutData (error: unknown): boolean {
   return isOfClass('22', peek(error, 'code'))
 }
 
-function isOfClass (sql: string, code: unknown): boolean {
+/** Of SQL's states, which begin with two letters for their class. */
+export function isOfClass (sql: string, code: unknown): boolean {
   return typeof code === 'string' && code.length === 5 && code.startsWith(sql)
 }
 

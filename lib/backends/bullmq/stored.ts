@@ -114,7 +114,7 @@ export class StoredJob implements NewJob {
 }
 
 /** Undefined for a job that plain BullMQ added. */
-function factsOf (job: Job): Facts | undefined {
+function factsOf (job: Pick<Job, 'opts'>): Facts | undefined {
   return (job.opts as Options).background
 }
 
@@ -162,7 +162,7 @@ export function delayAfterHold (job: NewJob, hold: number, now: number): number 
 }
 
 /** Added for a response, and neither released nor started by itself. */
-function isHeld (job: Job): boolean {
+function isHeld (job: Pick<Job, 'opts' | 'attemptsStarted' | 'delay'>): boolean {
   return factsOf(job)?.held === true && job.attemptsStarted === 0 && job.delay > 0 && job.delay === job.opts.delay
 }
 
@@ -172,7 +172,7 @@ export function isExpired (job: Job, { ttl }: Policy): boolean {
 }
 
 /** Waits for a retry, not for the delay it was given. */
-export function isRetrying (job: Job): boolean {
+function isRetrying (job: Job): boolean {
   return job.attemptsStarted > 0 && typeof job.failedReason === 'string' && job.failedReason !== ''
 }
 
@@ -231,7 +231,7 @@ export function resultFrom (value: unknown, coder: Coder): Pick<JobRecord, 'resu
 
 /** `state`: read before the job, so that it was reached for sure. */
 export function toRecord (stored: StoredJob, job: Job, told: JobState, coder: Coder, now: number): JobRecord {
-  const state = told === 'delayed' ? delayedState(job, now) : told
+  const state = told === 'delayed' ? delayedState(job, dueAt(job), now) : told
   const final = state === 'completed' || state === 'failed'
   const last = lastEntry(job)
   const failure = state !== 'failed' ? undefined : last?.failure ?? (STALLED.test(job.failedReason ?? '') ? 'stalled' : 'exhausted')
@@ -268,10 +268,9 @@ export function toRecord (stored: StoredJob, job: Job, told: JobState, coder: Co
 }
 
 /** What BullMQ calls delayed: a job waits also when its time has come and no worker has looked. */
-export function delayedState (job: Job, now: number): 'pending' | 'waiting' | 'delayed' {
-  const held = isHeld(job)
-  if (now >= dueAt(job)) return 'waiting'
-  return held ? 'pending' : 'delayed'
+export function delayedState (job: Pick<Job, 'opts' | 'attemptsStarted' | 'delay'>, due: number, now: number): 'pending' | 'waiting' | 'delayed' {
+  if (now >= due) return 'waiting'
+  return isHeld(job) ? 'pending' : 'delayed'
 }
 
 /** Epoch ms at which a delayed job may start. */

@@ -32,18 +32,6 @@ export function plain (t: Test, { kind }: Store, { connection, prefix = 'bull' }
 export function interopOn (store: Store): Promise<unknown> {
   const { kind } = store
   return t.test(`beside plain BullMQ on ${kind.name}`, { buffered: true }, async (t) => {
-    t.test('of a state with more than 100 jobs nobody reads which tasks they are of', async (t) => {
-      const { app } = await appOn(store.create())
-      app.background.define('greet', () => {})
-      await app.ready()
-      const add = (jobs: number): Promise<unknown> => app.background.addBulk(Array.from({ length: jobs }, () => ({ name: 'greet', options: { delay: 60_000 } })))
-      await add(100)
-      t.strictSame((await app.background.stats()).jobs, [{ queue: 'default', task: 'greet', state: 'delayed', jobs: 100 }])
-      await add(1)
-      t.strictSame((await app.background.stats()).jobs, [{ queue: 'default', task: '', state: 'delayed', jobs: 101 }])
-      await app.close()
-    })
-
     t.test('a queue of plain BullMQ adds our tasks: they run by the policy of the task', async (t) => {
       const options = store.options()
       const { app } = await appOn(store.create(options))

@@ -4,6 +4,7 @@ import t from 'tap'
 import type { Backend } from '../../../lib/backend.ts'
 import { backendContract } from '../../support/contract.ts'
 import { findServer, type Kind } from '../../support/servers/find.ts'
+import { countsOn } from './counts.ts'
 import { faultsOn } from './faults.ts'
 import { interopOn } from './interop.ts'
 import { processesOn } from './processes.ts'
@@ -23,7 +24,7 @@ export async function testOn (kind: Kind, cut: (url: string) => Promise<void>): 
   await contractOn(store)
   // These mostly wait: for locks to end, for servers that are away.
   t.jobs = 4
-  await Promise.all([interopOn(store), secureOn(store), processesOn(store), schedulesOn(store), faultsOn(kind, cut)])
+  await Promise.all([interopOn(store), secureOn(store), processesOn(store), schedulesOn(store), countsOn(store), faultsOn(kind, cut)])
 }
 
 function contractOn (store: Store): Promise<unknown> {

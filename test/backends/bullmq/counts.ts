@@ -1,0 +1,79 @@
+/** Counting many jobs, which BullMQ has no names for. */
+import { Redis } from 'ioredis'
+import { PostgresConnection, type PostgresConnectionOptions } from 'bullmq'
+import { test, type Test } from 'tap'
+import type { Tally } from '../../../lib/backend.ts'
+import { tallyOf } from '../../../lib/backends/bullmq/counts.ts'
+import { namesIn, nextDelayed } from '../../../lib/backends/bullmq/glance.ts'
+import type { BullmqOptions } from '../../../lib/backends/bullmq/index.ts'
+import { TestClock } from '../../support/clock.ts'
+import { Bench } from '../../support/contract.ts'
+import { plain } from './interop.ts'
+import type { Store } from './store.ts'
+
+async function benchOn (t: Test, { create, options }: Store): Promise<{ bench: Bench, given: BullmqOptions, tally: () => Promise<Tally[]> }> {
+  const given = options()
+  const bench = new Bench(create(given), new TestClock(), 100)
+  await bench.start()
+  t.teardown(() => bench.backend.close())
+  const tally = async (): Promise<Tally[]> => (await bench.backend.tally?.() ?? []).sort((a, b) => a.state < b.state || (a.state === b.state && a.task < b.task) ? -1 : 1)
+  return { bench, given, tally }
+}
+
+const times = <T>(count: number, make: (n: number) => T): T[] => Array.from({ length: count }, (_, n) => make(n))
+
+export function countsOn (store: Store): Promise<unknown> {
+  const { kind } = store
+  return test(`counting many jobs on ${kind.name}`, { buffered: true }, async (t) => {
+    t.test('a state of thousands is counted by task, also beyond the delayed jobs that are looked at', async (t) => {
+      const { bench, tally } = await benchOn(t, store)
+      await bench.enqueue(...times(1_500, (n) => ({ name: n % 3 === 0 ? 'greet' : 'bill', delay: 3_600_000 })))
+      await bench.enqueue(...times(1_100, (n) => ({ name: n < 50 ? 'bill' : 'mail' })))
+      t.strictSame(await tally(), [
+        { queue: 'default', task: 'bill', state: 'delayed', jobs: 1_000 },
+        { queue: 'default', task: 'greet', state: 'delayed', jobs: 500 },
+        { queue: 'default', task: 'bill', state: 'waiting', jobs: 50 },
+        { queue: 'default', task: 'mail', state: 'waiting', jobs: 1_050 }
+      ])
+    })
+
+    t.test('so many of a place are counted, from one of them on', async (t) => {
+      const { bench, given } = await benchOn(t, store)
+      await bench.enqueue(...times(6, (n) => ({ name: n < 2 ? 'bill' : 'mail', delay: 60_000 + n })))
+      const queue = plain(t, store, given).queue()
+      t.strictSame(Object.fromEntries(await namesIn(queue, 'delayed', 1, 3)), { bill: 1, mail: 2 })
+      t.strictSame((await nextDelayed(queue, 3)).map(({ name }) => name), ['bill', 'bill', 'mail'])
+    })
+
+    t.test('what nobody reads the names of has no task', async (t) => {
+      const { bench, given } = await benchOn(t, store)
+      await bench.enqueue({ name: 'bill' }, { name: 'mail' })
+      const queue = plain(t, store, given).queue()
+      queue.getJobCounts = async () => ({ prioritized: 12_000 })
+      const tally = await tallyOf(queue, 'default', { limited: 0 }, Date.now())
+      t.strictSame(Object.fromEntries(tally.map(({ task, jobs }) => [task, jobs])), { bill: 1, mail: 1, '': 11_998 })
+    })
+
+    t.test('a store of a BullMQ that keeps jobs in another way is counted without tasks, and is not away', async (t) => {
+      const { bench, given, tally } = await benchOn(t, store)
+      const id = await bench.add({ delay: 60_000 })
+      await change(store, given, id)
+      t.strictSame(await tally(), [{ queue: 'default', task: '', state: 'delayed', jobs: 1 }])
+      t.match((await bench.backend.counts()).default, { delayed: 1, retrying: 0 })
+      t.strictSame(bench.incidents, [])
+    })
+  })
+}
+
+/** As another BullMQ might have it. */
+async function change ({ kind, url }: Store, { prefix, connection }: BullmqOptions, id: string): Promise<void> {
+  if (kind.name === 'redis') {
+    const client = new Redis(url)
+    await client.set(`${prefix}:default:${id}`, 'another way')
+    client.disconnect()
+  } else {
+    const { pool, schema } = new PostgresConnection(connection as PostgresConnectionOptions)
+    await pool.query(`DROP FUNCTION "${schema}".get_range`)
+    await pool.end()
+  }
+}
