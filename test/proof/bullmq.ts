@@ -1,6 +1,6 @@
 /**
  * Redis and PostgreSQL are away for long, both at once, while jobs are added all the time: nothing that was accepted may
- * be lost, and the process must neither grow nor spin. `node .proof/test/proof/bullmq.js [seconds]`; 600 without.
+ * be lost, no time of a schedule that came may be without its job, and the process must neither grow nor spin. `node .proof/test/proof/bullmq.js [seconds]`; 600 without.
  */
 import Fastify from 'fastify'
 import { backgroundTasks } from '../../lib/index.ts'
@@ -22,9 +22,14 @@ const megabytes = (): number => process.memoryUsage().rss / 1e6
 /** An application that is fed with jobs until it is asked for its sums. */
 async function fed (kind: Kind, url: string, server: OwnServer) {
   const app = Fastify()
-  await app.register(backgroundTasks, { backend: storeAt(kind, url).create({ callTimeout: 1_000 }), concurrency: 5 })
+  const backend = storeAt(kind, url).create({ callTimeout: 1_000 })
+  await app.register(backgroundTasks, { backend, concurrency: 5 })
   const work = app.background.define('work', async () => { await realTime(20) })
+  const times = new Set<string>()
+  const tick = app.background.define('tick', async (_payload, { job }) => { times.add(job.id) })
   await app.ready()
+  await app.background.schedule('often', { every: 100, overlap: 'allow' }, tick)
+  const came = async (): Promise<number> => (await backend.schedules?.list())?.[0]?.count ?? NaN
   const accepted: string[] = []
   let refused = 0
   let feeding = true
@@ -40,9 +45,11 @@ async function fed (kind: Kind, url: string, server: OwnServer) {
       let done = 0
       // A job whose worker lost its connection starts again when its lock is over: twice 30 s at most.
       for (const id of accepted) await eventually(() => isDone(id), id, 60_000).then(() => { done++ }, () => {})
+      const due = await came()
+      await eventually(() => times.size >= due, `${due} times`, 60_000).catch(() => {})
       await app.close()
-      console.log(`${kind.name} away for ${SECONDS} s: ${accepted.length} accepted, ${done} done, ${refused} refused`)
-      return done === accepted.length && refused > 0
+      console.log(`${kind.name} away for ${SECONDS} s: ${accepted.length} accepted, ${done} done, ${refused} refused; ${due} times of a schedule, ${times.size} jobs of it`)
+      return done === accepted.length && refused > 0 && times.size >= due
     }
   }
 }

@@ -1,10 +1,12 @@
 /** What happens while a store is away, in short; for both stores, on servers of the tests' own. `npm run proof:bullmq` is long. */
 import t, { type Test } from 'tap'
+import { completed } from '../../support/contract.ts'
 import { deferred } from '../../support/harness.ts'
 import { eventually, realTime } from '../../support/real-time.ts'
 import { startServer, type Kind } from '../../support/servers/find.ts'
 import { PASSWORD } from '../../support/servers/process.ts'
 import { appOn } from './cluster.ts'
+import { firing, often } from './schedules.ts'
 import { storeAt } from './store.ts'
 
 const AWAY = 'the store of the background jobs is away'
@@ -61,6 +63,40 @@ async function underLoad (t: Test, kind: Kind, url: string) {
   }
 }
 
+/** A schedule beside the load. */
+async function underSchedule (t: Test, kind: Kind, url: string) {
+  let reading = (): void => {}
+  const codec = {
+    encode: (text: string) => text,
+    decode (text: string) {
+      reading()
+      return text
+    }
+  }
+  // Its locks end while the store is away: what it has in hand comes back to this process.
+  const bench = await firing(t, storeAt(kind, url).create({ callTimeout: CALL, lockDuration: 1_000, maxStalledCount: 100, codec }))
+  const fire = bench.onFire
+  bench.onFire = (kept) => fire({ ...kept, payload: kept.count })
+  bench.onDeliver = (attempt) => { void bench.settle(attempt, completed) }
+  bench.backend.want('default', 5)
+  await bench.backend.schedules?.put({ ...often, rule: { ...often.rule, every: 300 } }, 0)
+  return {
+    /** Calls it while the tick of a time is in hand, or its job. */
+    during: (begin: () => Promise<void>): Promise<void> => new Promise((resolve) => {
+      reading = () => {
+        reading = () => {}
+        resolve(begin())
+      }
+    }),
+    /** Some more times come, and none of all is without its job. */
+    async goOn (): Promise<void> {
+      const more = Math.max(...bench.asked.map(({ kept }) => kept.count)) + 3
+      const made = (): Set<unknown> => new Set(bench.delivered.map(({ payload }) => payload))
+      await bench.until(() => Array.from({ length: more }, (_, count) => count).every((count) => made().has(count)), `${more} times`)
+    }
+  }
+}
+
 /** `cut`: ends all connections but its own. */
 export function faultsOn (kind: Kind, cut: (url: string) => Promise<void>): Promise<unknown> {
   return t.test(`${kind.name} goes away under load, and comes back`, { buffered: true }, async (t) => {
@@ -70,6 +106,7 @@ export function faultsOn (kind: Kind, cut: (url: string) => Promise<void>): Prom
     const { server } = found
     const load = await underLoad(t, kind, found.url)
     await load.goOn()
+    const schedule = await underSchedule(t, kind, found.url)
     let longestAway = 0
 
     for (const { name, begin, end } of [
@@ -79,9 +116,12 @@ export function faultsOn (kind: Kind, cut: (url: string) => Promise<void>): Prom
       t.test(`it is ${name}: requests meet a bounded wait and 503, health is degraded, the log says so once`, async (t) => {
         const before = await load.app.inject({ method: 'POST', url: '/' })
         t.equal(before.statusCode, 202)
-        const [refused, away, back] = [load.refused.length, load.said(AWAY), load.said(BACK)]
+        let [refused, away, back] = [0, 0, 0]
         const gone = performance.now()
-        await begin()
+        await schedule.during(() => {
+          ;[refused, away, back] = [load.refused.length, load.said(AWAY), load.said(BACK)]
+          return begin()
+        })
         await eventually(() => load.refused.length > refused, 'a refusal')
         const started = performance.now()
         const answers = await Promise.all([
@@ -97,6 +137,7 @@ export function faultsOn (kind: Kind, cut: (url: string) => Promise<void>): Prom
         longestAway = Math.max(longestAway, performance.now() - gone)
         await load.goOn()
         t.equal(await load.status(), 'ok')
+        await schedule.goOn()
         for (const error of load.refused) t.match(error, { code: 'FST_BG_STORE_UNAVAILABLE', statusCode: 503 })
       })
     }

@@ -9,12 +9,12 @@ import { newSpace, type Store } from './store.ts'
 
 const EVERY = 1_000
 const rule = { pattern: null, every: EVERY, tz: 'UTC', overlap: 'allow', missed: 'once', startDate: null, endDate: null, limit: null } as const
-const often: Schedule = { id: 'often', name: 'task', queue: 'default', payload: 1, bytes: 1, rule }
+export const often: Schedule = { id: 'often', name: 'task', queue: 'default', payload: 1, bytes: 1, rule }
 
 type Teardown = { teardown (run: () => unknown): unknown }
 
 /** It makes a job at each time. */
-async function firing (t: Teardown, backend: Backend): Promise<Bench> {
+export async function firing (t: Teardown, backend: Backend): Promise<Bench> {
   const bench = new Bench(backend, new TestClock(), 100)
   bench.onFire = (kept) => ({ job: bench.job({ name: kept.name, payload: kept.payload }), next: kept.next + EVERY, skipped: undefined })
   await bench.start()
