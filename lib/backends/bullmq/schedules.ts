@@ -165,12 +165,13 @@ export class BullmqSchedules implements ScheduleStore {
     if (JSON.stringify(data.schedule) === JSON.stringify(wanted)) return
     const count = countOf(before, data)
     const at = before.next ?? Infinity
-    // BullMQ goes on to the next time: one that had come already is not forgotten.
+    // BullMQ goes on to the next time: one that had come already is not forgotten. Should this process die between the
+    // two calls, the time comes twice, and makes the same job.
     const late = at <= this.#parts.clock.now() ? 1 : 0
     const template = { ...data, schedule: wanted, base: data.base - late }
     const passed = count + late
-    await store.upsertJobScheduler(id, { ...repeatOf(rule), ...(passed > 0 && { count: passed }) }, { name, data: template, opts: TICK_OPTIONS })
     if (late > 0) await store.add(name, { ...template, late: { at, count } }, { ...TICK_OPTIONS, jobId: `late:${id}:${at}` })
+    await store.upsertJobScheduler(id, { ...repeatOf(rule), ...(passed > 0 && { count: passed }) }, { name, data: template, opts: TICK_OPTIONS })
   }
 
   async #remove (id: string): Promise<boolean> {

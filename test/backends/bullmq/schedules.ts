@@ -1,4 +1,5 @@
 /** Schedules that processes share. */
+import { Redis } from 'ioredis'
 import { test } from 'tap'
 import type { Backend } from '../../../lib/backend.ts'
 import type { KeptSchedule, Schedule } from '../../../lib/schedule.ts'
@@ -52,6 +53,28 @@ export function schedulesOn (store: Store): Promise<unknown> {
       const { payload } = await late.take()
       t.equal(payload, 2)
       await late.until(() => late.asked.some(({ kept }) => kept.next === next), 'the time that had come')
+    })
+
+    if (store.kind.name === 'redis') t.test('a time that had come is kept when a process dies that has just changed the schedule', async (t) => {
+      const client = new Redis(store.url, { maxRetriesPerRequest: null })
+      t.teardown(() => { client.disconnect() })
+      const prefix = newSpace()
+      const dying = await firing(t, store.create({ connection: client, prefix, callTimeout: 200 }))
+      const heir = await firing(t, store.create({ prefix }))
+      await dying.backend.schedules?.put(often, Date.now() + EVERY)
+      const [{ next } = { next: NaN }] = await dying.backend.schedules?.list() ?? []
+      await dying.pass(EVERY)
+      const send = client.sendCommand.bind(client)
+      let left = Infinity
+      client.sendCommand = (command, stream) => left-- > 0 ? send(command, stream) : new Promise(() => {})
+      dying.onNextTime = (_rule, after) => {
+        left = 1 // what is asked for when the next time is known
+        return after + EVERY
+      }
+      await t.rejects(Promise.resolve(dying.backend.schedules?.put({ ...often, payload: 2 }, Date.now() + EVERY)), { code: 'FST_BG_STORE_UNAVAILABLE' })
+      heir.backend.want('default', 1)
+      await heir.until(() => heir.asked.length > 2, 'some times')
+      t.equal(heir.asked[0]?.kept.next, next)
     })
 
     t.test('a job that is made while the schedule is being put is its last job', async (t) => {
