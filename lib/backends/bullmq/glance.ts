@@ -1,6 +1,7 @@
 /**
  * A glance at many jobs. BullMQ reads them one by one and whole, payloads and stack traces too, which is too much for what
- * is only counted: here its two stores are asked for a few fields, or for how many jobs have which name. Nothing is written.
+ * is only counted or looked for: here its two stores are asked for a few fields, for ids, or for how many jobs have which
+ * name. Nothing is written.
  */
 import type { JobsOptions, PostgresQueueBackend, RedisQueueBackend } from 'bullmq'
 import { describe, peek } from '../../describe.ts'
@@ -21,8 +22,26 @@ export interface Delayed {
   readonly due: number
 }
 
+/** Which ids are looked for. */
+export interface Sought {
+  /** Of the task. */
+  readonly name: string | undefined
+  /** In the order of ids, only those beyond this one. */
+  readonly after: string | undefined
+  readonly newestFirst: boolean
+}
+
+/** Ids in any order, also some that were not sought. */
+export interface Ids {
+  readonly ids: readonly string[]
+  /** Where to go on. Undefined: these were the last. */
+  readonly cursor: string | undefined
+}
+
 /** Jobs that one call to Redis reads: it does nothing else meanwhile, for a ms. */
 const PAGE = 1_000
+/** Ids that are told of a place in PostgreSQL. */
+export const MOST_IDS = 2_000
 /** In Redis a place in the order of the delayed is the ms, times this, and a count. */
 const SCORE = 4_096
 
@@ -43,6 +62,23 @@ for name, count in pairs(jobs) do
   told[#told + 1] = count
 end
 return told`,
+  backgroundIds: `
+local key, cursor, job, name = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local next, ids = '0', {}
+if redis.call('TYPE', key).ok == 'list' then
+  ids = redis.call('LRANGE', key, cursor, cursor + ${PAGE - 1})
+  if #ids == ${PAGE} then next = tostring(cursor + ${PAGE}) end
+else
+  local found = redis.call('ZSCAN', key, cursor, 'COUNT', ${PAGE})
+  next = found[1]
+  for i = 1, #found[2], 2 do ids[#ids + 1] = found[2][i] end
+end
+if name == '' then return { next, ids } end
+local named = {}
+for _, id in ipairs(ids) do
+  if redis.call('HGET', job .. id, 'name') == name then named[#named + 1] = id end
+end
+return { next, named }`,
   backgroundDelayed: `${IDS}
 local told = {}
 local found = redis.call(range, key, first, last, 'WITHSCORES')
@@ -64,11 +100,11 @@ export async function namesIn (queue: StoreQueue, place: Place, first: number, c
     const backend = backendOf(queue)
     if ('client' in backend) {
       for (let from = first; from < first + count; from += PAGE) {
-        const told = await runScript(backend, 'backgroundNames', place, from, Math.min(PAGE, first + count - from)) as Array<string | number>
+        const told = await runScript(backend, 'backgroundNames', place, from, Math.min(from + PAGE, first + count) - 1, backend.toKey('')) as Array<string | number>
         for (let i = 0; i < told.length; i += 2) add(told[i] as string, told[i + 1] as number)
         if (told.length === 0) break
       }
-    } else for (const row of await select(backend, queue.name, NAMES, 'GROUP BY name', place, first, count)) add(row['name'] as string, row['jobs'] as number)
+    } else for (const row of await select(backend, queue.name, NAMES, 'GROUP BY name', place, first, first + count - 1)) add(row['name'] as string, row['jobs'] as number)
   })
   return jobs
 }
@@ -77,24 +113,44 @@ export async function namesIn (queue: StoreQueue, place: Place, first: number, c
 export async function nextDelayed (queue: StoreQueue, count: number): Promise<Delayed[]> {
   return await known(async () => {
     const backend = backendOf(queue)
-    if (!('client' in backend)) return (await select(backend, queue.name, DELAYED, 'ORDER BY process_at_ms', 'delayed', 0, count)).map(toDelayed)
-    const told = await runScript(backend, 'backgroundDelayed', 'delayed', 0, count) as Array<[string, string, string, string, string, string]>
+    if (!('client' in backend)) return (await select(backend, queue.name, DELAYED, 'ORDER BY process_at_ms', 'delayed', 0, count - 1)).map(toDelayed)
+    const told = await runScript(backend, 'backgroundDelayed', 'delayed', 0, count - 1, backend.toKey('')) as Array<[string, string, string, string, string, string]>
     return told.map(([name, opts, started, delay, failed, score]) => (
       { name, opts: JSON.parse(opts), attemptsStarted: Number(started), delay: Number(delay), hasFailed: failed === '1', due: Math.floor(Number(score) / SCORE) }
     ))
   }) ?? []
 }
 
-async function runScript (backend: RedisQueueBackend, name: keyof typeof SCRIPTS, place: Place, first: number, count: number): Promise<unknown> {
-  const client = await backend.client
-  client.defineCommand(name, { numberOfKeys: 1, lua: SCRIPTS[name], readOnly: true })
-  return client.runCommand(name, [backend.toKey(place === 'waiting' ? 'wait' : place), first, first + count - 1, backend.toKey('')])
+/**
+ * Ids of a place: of jobs that stay there from the first call to the last, all that are sought, some perhaps twice. In Redis
+ * they come a page at a time; PostgreSQL answers at once, with the first `MOST_IDS` in their order.
+ */
+export async function idsIn (queue: StoreQueue, place: Place, { name, after, newestFirst }: Sought, from: string | undefined): Promise<Ids> {
+  const found = await known(async (): Promise<Ids> => {
+    const backend = backendOf(queue)
+    if ('client' in backend) {
+      const [cursor, ids] = await runScript(backend, 'backgroundIds', place, from ?? '0', backend.toKey(''), name ?? '') as [string, string[]]
+      return { ids, cursor: cursor === '0' ? undefined : cursor }
+    }
+    const [beyond, order] = newestFirst ? ['<', 'DESC'] : ['>', 'ASC']
+    const rest = `WHERE ($5::text IS NULL OR place.id COLLATE "C" ${beyond} $5) AND ($6::text IS NULL OR job.name = $6) ORDER BY place.id COLLATE "C" ${order} LIMIT ${MOST_IDS}`
+    const rows = await select(backend, queue.name, 'SELECT place.id', rest, place, 0, -1, after, name)
+    return { ids: rows.map(({ id }) => id as string), cursor: undefined }
+  })
+  return found ?? { ids: (await queue.getBackend().getRanges([place], 0, -1, true)).flat() as string[], cursor: undefined }
 }
 
-async function select ({ connection }: PostgresQueueBackend, queue: string, fields: string, rest: string, place: Place, first: number, count: number): Promise<Array<Record<string, unknown>>> {
+async function runScript (backend: RedisQueueBackend, name: keyof typeof SCRIPTS, place: Place, ...args: Array<string | number>): Promise<unknown> {
+  const client = await backend.client
+  client.defineCommand(name, { numberOfKeys: 1, lua: SCRIPTS[name], readOnly: true })
+  return client.runCommand(name, [backend.toKey(place === 'waiting' ? 'wait' : place), ...args])
+}
+
+/** `last`: −1 for all. */
+async function select ({ connection }: PostgresQueueBackend, queue: string, fields: string, rest: string, place: Place, first: number, last: number, ...more: unknown[]): Promise<Array<Record<string, unknown>>> {
   const schema = `"${connection.schema.replaceAll('"', '""')}"`
   const text = `${fields} FROM ${schema}.get_range($1, $2, $3, $4, true) AS place (id) JOIN ${schema}.job ON job.queue = $1 AND job.id = place.id ${rest}`
-  return (await connection.pool.query<Record<string, unknown>>(text, [queue, place, first, first + count - 1])).rows
+  return (await connection.pool.query<Record<string, unknown>>(text, [queue, place, first, last, ...more])).rows
 }
 
 function toDelayed (row: Record<string, unknown>): Delayed {

@@ -108,7 +108,7 @@ class Bullmq implements Backend {
     const connections = await Connections.open(this.#settings, this.#clock, (error) => { if (!isRefusal(error)) this.#reach.lose(error) })
     for (const [name, queue] of settings.queues) this.#addQueue(name, queue, sink, settings, connections)
     const stores = new Map([...this.#queues].map(([name, { store }]) => [name, store]))
-    const parts = { clock: this.#clock, coder: this.#coder, queues: this.#queues, deadLetters: this.#deadLetters }
+    const parts = { clock: this.#clock, coder: this.#coder, reach: this.#reach, queues: this.#queues, deadLetters: this.#deadLetters }
     this.#started = {
       sink,
       settings,
@@ -213,7 +213,7 @@ class Bullmq implements Backend {
 
   promote (id: string): Promise<boolean> { return this.#reach.bounded(() => this.#up.reader.promote(id)) }
   get (id: string): Promise<JobRecord | undefined> { return this.#reach.bounded(() => this.#up.reader.get(id)) }
-  list (query: JobQuery): Promise<JobRecord[]> { return this.#reach.bounded(() => this.#up.reader.list(query)) }
+  list (query: JobQuery): Promise<JobRecord[]> { return this.#up.reader.list(query) }
   tally (): Promise<Tally[]> { return this.#reach.bounded(() => this.#up.reader.tally()) }
 
   counts (): Promise<Record<string, QueueCounts>> {

@@ -1,12 +1,14 @@
 /** Reading jobs: where one is, what it is, which there are. An id does not tell its queue: each one is asked. */
-import type { Job, JobType } from 'bullmq'
+import type { Job } from 'bullmq'
 import type { JobQuery, Tally } from '../../backend.ts'
 import type { Clock } from '../../clock.ts'
 import type { JobRecord, JobState } from '../../job.ts'
 import type { Coder } from './codec.ts'
 import { tallyOf } from './counts.ts'
 import { asKin } from './flows.ts'
+import { idsIn, MOST_IDS, type Place } from './glance.ts'
 import type { BullmqQueue } from './queue.ts'
+import type { Reach } from './reach.ts'
 import type { DeadLetterRoom } from './retention.ts'
 import { isOverdue, toRecord } from './stored.ts'
 
@@ -25,7 +27,7 @@ const STATES: Readonly<Record<string, JobState>> = {
 /** Jobs of a list that are read together. */
 const PAGE = 100
 
-const TYPES: ReadonlyArray<readonly [JobType, readonly JobState[]]> = [
+const PLACES: ReadonlyArray<readonly [Place, readonly JobState[]]> = [
   ['waiting', ['waiting']],
   ['prioritized', ['waiting']],
   ['delayed', ['delayed', 'pending', 'waiting']],
@@ -43,6 +45,7 @@ export interface Found {
 export interface ReaderParts {
   readonly clock: Clock
   readonly coder: Coder
+  readonly reach: Reach
   readonly queues: ReadonlyMap<string, BullmqQueue>
   readonly deadLetters: ReadonlyMap<BullmqQueue, DeadLetterRoom>
   /** Ms that completed jobs may be read. */
@@ -77,18 +80,22 @@ export class Reader {
     return true
   }
 
+  /** Each call to the store is bounded, not all of them together: a long list is no store that is away. */
   async list (query: JobQuery): Promise<JobRecord[]> {
-    const places = await this.#places(query)
-    const { after, newestFirst = false } = query
-    const ids = [...places.keys()].filter((id) => after === undefined || (newestFirst ? id < after : id > after)).sort()
-    if (newestFirst) ids.reverse()
+    const { states, name, limit } = query
+    const size = Math.min(PAGE, limit)
     const records: JobRecord[] = []
-    for (let first = 0; first < ids.length && records.length < query.limit; first += PAGE) {
-      const page = await Promise.all(ids.slice(first, first + PAGE).map((id) => this.#read(places.get(id) as Found, id)))
-      for (const record of page) {
-        const fits = record !== undefined && (query.name === undefined || record.name === query.name) && (query.states?.includes(record.state) ?? true)
-        if (fits && records.length < query.limit) records.push(record)
+    for (let after = query.after, more = true; more && records.length < limit;) {
+      const places = await this.#next(query, after)
+      for (let first = 0; first < places.length && records.length < limit; first += size) {
+        const page = places.slice(first, first + size)
+        for (const record of await this.#parts.reach.bounded(() => Promise.all(page.map(([id, found]) => this.#read(found, id))))) {
+          const fits = record !== undefined && (name === undefined || record.name === name) && (states?.includes(record.state) ?? true)
+          if (fits && records.length < limit) records.push(record)
+        }
       }
+      after = places.at(-1)?.[0]
+      more = places.length === MOST_IDS
     }
     return records
   }
@@ -98,19 +105,31 @@ export class Reader {
     return (await Promise.all([...queues.values()].map(async (queue) => tallyOf(queue.store, queue.name, await queue.counts(), clock.now())))).flat()
   }
 
-  /** By id; a job that moves meanwhile may be met in two states, of which the later counts. */
-  async #places ({ states, queue: only }: JobQuery): Promise<Map<string, Found>> {
-    const places = new Map<string, Found>()
+  /** The next `MOST_IDS` in order, or as many as there are; a job that moves meanwhile may be met in two places, of which the later counts. */
+  async #next ({ states, queue: only, name, newestFirst = false }: JobQuery, after: string | undefined): Promise<Array<readonly [string, Found]>> {
+    const isBeyond = (id: string, mark: string | undefined): boolean => mark === undefined || (newestFirst ? id < mark : id > mark)
+    const inOrder = ([a]: readonly [string, Found], [b]: readonly [string, Found]): number => isBeyond(a, b) ? 1 : -1
+    let places = new Map<string, Found>()
+    let last = ''
+    const cut = (): Array<[string, Found]> => [...places].sort(inOrder).slice(0, MOST_IDS)
     for (const queue of this.#parts.queues.values()) {
       if (only !== undefined && queue.name !== only) continue
-      for (const [type, meant] of TYPES) {
+      for (const [place, meant] of PLACES) {
         if (states !== undefined && !meant.some((state) => states.includes(state))) continue
-        for (const ids of await queue.store.getBackend().getRanges([type], 0, -1, true)) {
-          for (const id of ids as readonly string[]) places.set(id, { queue, state: STATES[type] as JobState })
-        }
+        const found: Found = { queue, state: STATES[place] as JobState }
+        let cursor: string | undefined
+        do {
+          const page = await this.#parts.reach.bounded(() => idsIn(queue.store, place, { name, after, newestFirst }, cursor))
+          for (const id of page.ids) if (isBeyond(id, after) && (last === '' || !isBeyond(id, last))) places.set(id, found)
+          if (places.size > 2 * MOST_IDS) {
+            places = new Map(cut())
+            last = [...places.keys()].at(-1) as string
+          }
+          cursor = page.cursor
+        } while (cursor !== undefined)
       }
     }
-    return places
+    return cut()
   }
 
   async #read ({ queue, state }: Found, id: string): Promise<JobRecord | undefined> {

@@ -1,18 +1,18 @@
-/** Counting many jobs, which BullMQ has no names for. */
+/** Counting many jobs, which BullMQ has no names for, and finding some of them. */
 import { Redis } from 'ioredis'
 import { PostgresConnection, type PostgresConnectionOptions } from 'bullmq'
 import { test, type Test } from 'tap'
-import type { Tally } from '../../../lib/backend.ts'
+import type { JobQuery, Tally } from '../../../lib/backend.ts'
 import { tallyOf } from '../../../lib/backends/bullmq/counts.ts'
-import { namesIn, nextDelayed } from '../../../lib/backends/bullmq/glance.ts'
+import { idsIn, namesIn, nextDelayed } from '../../../lib/backends/bullmq/glance.ts'
 import type { BullmqOptions } from '../../../lib/backends/bullmq/index.ts'
 import { TestClock } from '../../support/clock.ts'
 import { Bench } from '../../support/contract.ts'
 import { plain } from './interop.ts'
 import type { Store } from './store.ts'
 
-async function benchOn (t: Test, { create, options }: Store): Promise<{ bench: Bench, given: BullmqOptions, tally: () => Promise<Tally[]> }> {
-  const given = options()
+async function benchOn (t: Test, { create, options }: Store, more?: Partial<BullmqOptions>): Promise<{ bench: Bench, given: BullmqOptions, tally: () => Promise<Tally[]> }> {
+  const given = { ...options(), ...more }
   const bench = new Bench(create(given), new TestClock(), 100)
   await bench.start()
   t.teardown(() => bench.backend.close())
@@ -60,7 +60,34 @@ export function countsOn (store: Store): Promise<unknown> {
       await change(store, given, id)
       t.strictSame(await tally(), [{ queue: 'default', task: '', state: 'delayed', jobs: 1 }])
       t.match((await bench.backend.counts()).default, { delayed: 1, retrying: 0 })
+      const { ids } = await idsIn(plain(t, store, given).queue(), 'delayed', { name: 'task', after: undefined, newestFirst: false }, undefined)
+      t.strictSame(ids, [id])
       t.strictSame(bench.incidents, [])
+    })
+
+    t.test('of thousands the next ones are listed, in order, each once', async (t) => {
+      const { bench } = await benchOn(t, store)
+      const ids = await bench.enqueue(...times(4_100, (n) => ({ priority: n % 7, delay: n % 2 === 0 ? 0 : 3_600_000 })))
+      const [even, odd] = [0, 1].map((rest) => ids.filter((_, n) => n % 2 === rest)) as [string[], string[]]
+      const list = async (query: Partial<JobQuery>): Promise<string[]> => (await bench.backend.list({ limit: 30, ...query })).map(({ id }) => id)
+      t.strictSame(await list({}), ids.slice(0, 30))
+      t.strictSame(await list({ newestFirst: true }), ids.slice(-30).reverse())
+      t.strictSame(await list({ after: ids[2_049] as string }), ids.slice(2_050, 2_080))
+      t.strictSame(await list({ after: ids[2_050] as string, newestFirst: true, states: ['waiting'] }), even.filter((id) => id < (ids[2_050] as string)).slice(-30).reverse())
+      t.strictSame(await list({ states: ['delayed'], limit: 3_000 }), odd)
+      t.strictSame(await list({ limit: 5_000 }), ids)
+    })
+
+    t.test('jobs of other tasks are not read for the list of one task', async (t) => {
+      let read = 0
+      const decode = (text: string): string => {
+        read++
+        return text
+      }
+      const { bench } = await benchOn(t, store, { codec: { encode: (text) => text, decode } })
+      await bench.enqueue(...times(300, () => ({ name: 'mail' })), { name: 'bill' })
+      t.match(await bench.backend.list({ limit: 10, name: 'bill' }), [{ name: 'bill' }])
+      t.ok(read < 10, `${read} payloads were read`)
     })
   })
 }
@@ -73,7 +100,7 @@ async function change ({ kind, url }: Store, { prefix, connection }: BullmqOptio
     client.disconnect()
   } else {
     const { pool, schema } = new PostgresConnection(connection as PostgresConnectionOptions)
-    await pool.query(`DROP FUNCTION "${schema}".get_range`)
+    await pool.query(`ALTER TABLE "${schema}".job RENAME name TO title`)
     await pool.end()
   }
 }
