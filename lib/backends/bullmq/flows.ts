@@ -4,6 +4,7 @@ import type { Incident } from '../../backend.ts'
 import { errors } from '../../errors.ts'
 import type { ChildRecord, JobRecord, NewJob, FlowNode } from '../../job.ts'
 import type { Coder } from './codec.ts'
+import type { StoreQueue } from './connections.ts'
 import { resultFrom, type ToAdd } from './stored.ts'
 
 /** Stands with what else a parent knows of itself. */
@@ -55,6 +56,11 @@ function failedChildOf (reason: string | undefined): string | undefined {
 export function gaveUp (stored: Job, job: NewJob): Incident {
   const child = failedChildOf(stored.deferredFailure)
   return child === undefined ? { kind: 'stalled', job } : { kind: 'child-failed', job, child }
+}
+
+/** BullMQ would take its children along, also those that wait or ran. Answers whether it was there, and did not run itself. */
+export async function removeAlone (store: StoreQueue, id: string): Promise<boolean> {
+  return await store.remove(id, { removeChildren: false }) > 0
 }
 
 /** What its place in a flow adds to a record. */

@@ -137,7 +137,7 @@ export async function idsIn (queue: StoreQueue, place: Place, { name, after, new
     const rows = await select(backend, queue.name, 'SELECT place.id', rest, place, 0, -1, after, name)
     return { ids: rows.map(({ id }) => id as string), cursor: undefined }
   })
-  return found ?? { ids: (await queue.getBackend().getRanges([place], 0, -1, true)).flat() as string[], cursor: undefined }
+  return found ?? { ids: (await queue.getBackend().getRanges([place], 0, -1, true)).flat(), cursor: undefined }
 }
 
 async function runScript (backend: RedisQueueBackend, name: keyof typeof SCRIPTS, place: Place, ...args: Array<string | number>): Promise<unknown> {

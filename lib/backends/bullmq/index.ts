@@ -15,7 +15,7 @@ import type { StoredAttempt } from './attempt.ts'
 import { Coder } from './codec.ts'
 import { Connections } from './connections.ts'
 import { Events } from './events.ts'
-import { childrenIn, jobsOf, toFlow, type ChildRef } from './flows.ts'
+import { childrenIn, jobsOf, removeAlone, toFlow, type ChildRef } from './flows.ts'
 import { resolveBullmqOptions, type BullmqOptions, type BullmqSettings } from './options.ts'
 import { BullmqQueue } from './queue.ts'
 import { isRefusal, Reach } from './reach.ts'
@@ -206,7 +206,7 @@ class Bullmq implements Backend {
     for (const id of new Set(ids)) {
       const found = await this.#reach.bounded(() => this.#up.reader.find(id))
       if (found?.state !== 'completed' && found?.state !== 'failed') continue
-      if (await this.#reach.bounded(() => found.queue.store.remove(id)) > 0) done++
+      if (await this.#reach.bounded(() => removeAlone(found.queue.store, id))) done++
     }
     return done
   }

@@ -17,7 +17,7 @@ import type { Coder } from './codec.ts'
 import type { Connections, StoreQueue, StoreWorker } from './connections.ts'
 import { countsOf, neverStarted } from './counts.ts'
 import { duplicatesOf, letGo, type JobId } from './deduplication.ts'
-import { childrenIn, childrenOf, gaveUp } from './flows.ts'
+import { childrenIn, childrenOf, gaveUp, removeAlone } from './flows.ts'
 import { cancelledText } from './events.ts'
 import { WaitingRoom } from './load.ts'
 import { RECONNECT } from './options.ts'
@@ -126,7 +126,7 @@ export class BullmqQueue {
   /** Removes a job that does not run. Answers whether it was there, and did not. */
   async takeOut (id: string): Promise<boolean> {
     const job = await this.store.getJob(id) as Job | undefined
-    if (job === undefined || await this.store.remove(id, { removeChildren: false }) === 0) return false
+    if (job === undefined || !await removeAlone(this.store, id)) return false
     if (job.attemptsStarted === 0) this.room.leave(this.jobOf(job).bytes)
     return true
   }
@@ -197,7 +197,10 @@ export class BullmqQueue {
     const { connections, sink } = this.#parts
     const children = childrenIn(job).length === 0 ? undefined : await this.#parts.reach.persist(() => childrenOf(job, this.#parts.coder))
     // It was fetched before less was wanted.
-    if (this.#closed || this.#out.size >= this.#wanted) return this.#moved(() => job.moveToWait(token))
+    if (this.#closed || this.#out.size >= this.#wanted) {
+      await this.#keep(() => job.moveToWait(token))
+      throw connections.moved
+    }
     const attempt = new StoredAttempt(job, token, this.jobOf(job))
     if (job.attemptsStarted <= 1) this.room.leave(attempt.job.bytes)
     if (isExpired(job, attempt.job.policy)) {
@@ -217,6 +220,7 @@ export class BullmqQueue {
   #gaveUp (job: Job): void {
     if (job.deferredFailure === undefined) return
     const incident = gaveUp(job, this.jobOf(job))
+    this.#parts.died(this)
     if (incident.kind === 'child-failed' && job.attemptsStarted <= 1) this.room.leave(incident.job.bytes)
     this.#parts.sink.report(incident)
   }
@@ -275,11 +279,6 @@ export class BullmqQueue {
 
   async #delay (job: Job, token: string, now: number, delay: number, skipAttempt: boolean, fieldsToUpdate: object): Promise<void> {
     await this.#keep(() => this.#backend.moveToDelayed(job.id as string, now, delay, token, { skipAttempt, fieldsToUpdate }))
-  }
-
-  async #moved (move: () => Promise<unknown>): Promise<never> {
-    await this.#keep(move)
-    throw this.#parts.connections.moved
   }
 
   /** Until the store has it. Ignored when the job is no longer ours: its lock went to somebody else. */

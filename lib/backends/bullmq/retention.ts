@@ -5,11 +5,9 @@
 import type { Job } from 'bullmq'
 import type { Sink } from '../../backend.ts'
 import type { Clock } from '../../clock.ts'
+import { removeAlone } from './flows.ts'
 import type { BullmqQueue } from './queue.ts'
 import type { Reach } from './reach.ts'
-
-/** Dead letters that are looked at in one call. */
-const BATCH = 100
 
 export interface Limit {
   readonly count: number
@@ -40,29 +38,31 @@ export class DeadLetterRoom {
     return (this.#sweeping ??= this.#sweep().finally(() => { this.#sweeping = undefined }))
   }
 
-  /** Whoever of several processes takes it out tells it. */
-  async evict (job: Job): Promise<void> {
-    if (await this.#queue.store.remove(job.id as string) > 0) this.#parts.sink.report({ kind: 'evicted', job: this.#queue.jobOf(job) })
+  /** Whoever of several processes takes it out tells it. Answers whether that was this one. */
+  async evict (job: Job): Promise<boolean> {
+    if (!await removeAlone(this.#queue.store, job.id as string)) return false
+    this.#parts.sink.report({ kind: 'evicted', job: this.#queue.jobOf(job) })
+    return true
   }
 
   async #sweep (): Promise<void> {
     try {
       while (this.#again) {
         this.#again = false
-        await this.#parts.reach.bounded(() => this.#sweepOnce())
+        await this.#sweepOnce()
       }
     } catch { /* the store is away: the next one that dies brings the next look */ }
   }
 
+  /** One after the other, since each is read whole. */
   async #sweepOnce (): Promise<void> {
-    const tooMany = await this.#queue.store.getFailedCount() - this.#limit.count
-    const oldest = await this.#queue.store.getJobs(['failed'], 0, BATCH - 1, true) as Job[]
-    let left = 0
-    for (const [i, job] of oldest.entries()) {
-      if (i >= tooMany && !this.isTooOld(job)) break
-      await this.evict(job)
-      left++
+    const { store } = this.#queue
+    const { reach } = this.#parts
+    let tooMany = await reach.bounded(() => store.getFailedCount()) - this.#limit.count
+    const leave = async (): Promise<boolean> => {
+      const [oldest] = await store.getJobs(['failed'], 0, 0, true) as Job[]
+      return oldest !== undefined && (tooMany-- > 0 || this.isTooOld(oldest)) && this.evict(oldest)
     }
-    if (left === BATCH) this.#again = true
+    while (await reach.bounded(leave)) { /* the next one */ }
   }
 }

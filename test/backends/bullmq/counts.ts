@@ -2,12 +2,16 @@
 import { Redis } from 'ioredis'
 import { PostgresConnection, type PostgresConnectionOptions } from 'bullmq'
 import { test, type Test } from 'tap'
-import type { JobQuery, Tally } from '../../../lib/backend.ts'
+import type { Incident, JobQuery, Tally } from '../../../lib/backend.ts'
 import { tallyOf } from '../../../lib/backends/bullmq/counts.ts'
 import { idsIn, namesIn, nextDelayed } from '../../../lib/backends/bullmq/glance.ts'
 import type { BullmqOptions } from '../../../lib/backends/bullmq/index.ts'
+import type { BullmqQueue } from '../../../lib/backends/bullmq/queue.ts'
+import { Reach } from '../../../lib/backends/bullmq/reach.ts'
+import { DeadLetterRoom } from '../../../lib/backends/bullmq/retention.ts'
+import { systemClock } from '../../../lib/clock.ts'
 import { TestClock } from '../../support/clock.ts'
-import { Bench } from '../../support/contract.ts'
+import { Bench, dead } from '../../support/contract.ts'
 import { plain } from './interop.ts'
 import type { Store } from './store.ts'
 
@@ -43,6 +47,29 @@ export function countsOn (store: Store): Promise<unknown> {
       const queue = plain(t, store, given).queue()
       t.strictSame(Object.fromEntries(await namesIn(queue, 'delayed', 1, 3)), { bill: 1, mail: 2 })
       t.strictSame((await nextDelayed(queue, 3)).map(({ name }) => name), ['bill', 'bill', 'mail'])
+    })
+
+    t.test('of many dead letters a look at the retention reads the oldest alone', async (t) => {
+      const { bench, given } = await benchOn(t, store)
+      const queue = plain(t, store, given).queue()
+      let read = 0
+      const getJobs = queue.getJobs.bind(queue)
+      queue.getJobs = async (...asked) => {
+        const jobs = await getJobs(...asked)
+        read += jobs.length
+        return jobs
+      }
+      bench.backend.want('default', 10)
+      bench.onDeliver = (attempt) => { void bench.settle(attempt, dead) }
+      await bench.enqueue(...times(60, () => ({ name: 'bill' })))
+      await bench.until(async () => (await bench.backend.counts()).default?.failed === 60, 'the end of all')
+      const left: string[] = []
+      const sink = { deliver () {}, abort () {}, report (incident: Incident) { left.push(incident.kind) } }
+      const reach = new Reach({ clock: systemClock, callTimeout: 10_000, probe: async () => {}, lost () {}, back () {} })
+      const room = new DeadLetterRoom({ store: queue, jobOf: () => ({}) } as unknown as BullmqQueue, { count: 57, age: 3_600_000 }, { clock: systemClock, sink, reach })
+      await room.sweep()
+      t.strictSame([left, read], [['evicted', 'evicted', 'evicted'], 4])
+      reach.close()
     })
 
     t.test('what nobody reads the names of has no task', async (t) => {

@@ -166,6 +166,25 @@ export function flowsContract (promise: Promises): void {
     t.match(parent.children, [{ name: 'a', state: 'failed' }])
   }, needs)
 
+  promise('a dead parent that is removed takes no child with it', async (t, bench) => {
+    bench.backend.want('default', 1)
+    const ids = await put(bench, { name: 'parent', children: [{ name: 'a' }, { name: 'b', queue: 'other' }] })
+    await bench.settle(await bench.take(), dead)
+    await bench.until(() => bench.told().length === 1, 'the end of the parent')
+    t.equal(await bench.backend.remove([ids['parent'] as string]), 1)
+    t.strictSame(await bench.states([ids['parent'] as string, ids['a'] as string, ids['b'] as string]), [undefined, 'failed', 'waiting'])
+  }, needs)
+
+  promise('a dead parent that leaves because of the retention takes no child with it', async (t, bench) => {
+    bench.backend.want('default', 1)
+    const ids = await put(bench, { name: 'parent', children: [{ name: 'a' }, { name: 'b', queue: 'other' }] })
+    await bench.settle(await bench.take(), dead)
+    await bench.until(() => bench.told().includes('child-failed parent'), 'the end of the parent')
+    for (let n = 0; n < 3; n++) await bench.end(dead)
+    await bench.until(() => bench.told().includes('evicted parent'), 'the parent to leave')
+    t.equal((await bench.read(ids['b'] as string)).state, 'waiting')
+  }, { ...needs, retention: { completed: { count: 9, age: 3_600_000 }, failed: { count: 2, age: 3_600_000 } } })
+
   promise('a parent that waits longer than its ttl expires', async (t, bench) => {
     bench.backend.want('default', 1)
     const ids = await put(bench, { name: 'parent', ttl: 200, children: [{ name: 'a' }] })
