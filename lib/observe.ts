@@ -47,14 +47,17 @@ export class Observer {
   readonly #often: Throttle
 
   /** False without a logger: Fastify gives one then whose methods are all the same empty function. */
-  readonly heard: boolean
+  readonly #heard: boolean
 
   constructor (app: FastifyInstance, log: Logger, clock: Clock) {
     this.#app = app
     this.#log = harmless(log)
-    this.heard = log.info !== log.error
+    this.#heard = log.info !== log.error
     this.#often = new Throttle(clock)
   }
+
+  /** Whether errors that escape from jobs would be told to anybody. */
+  get followsFloating (): boolean { return this.#heard || channels.floating.hasSubscribers }
 
   /** A backend has taken them, those apart that others stand for. */
   added (jobs: readonly Job[], duplicates: Duplicates | void): void {
@@ -285,7 +288,7 @@ export class Observer {
   }
 
   #hears (level: string): boolean {
-    return this.heard && this.#log.isLevelEnabled?.(level) !== false
+    return this.#heard && this.#log.isLevelEnabled?.(level) !== false
   }
 
   close (): void {

@@ -22,7 +22,7 @@ export interface Origin {
 const REJECTION = 'unhandledRejection'
 const EXCEPTION = 'uncaughtExceptionMonitor'
 const OURS = Symbol.for('fastify-background-tasks.floating')
-const origins = new AsyncLocalStorage<Origin>()
+const origins = new AsyncLocalStorage<Origin | undefined>()
 let listening = 0
 
 /**
@@ -30,14 +30,15 @@ let listening = 0
  * costs every promise of the process something.
  */
 export function asWorkOf<A, B, T> ({ job, number }: Attempt, observer: Observer, work: (a: A, b: B) => T, a: A, b: B): T {
-  if (!observer.heard) return work(a, b)
+  if (!observer.followsFloating) return work(a, b)
   const { id, name, queue, requestId } = job
   return origins.run({ id, name, queue, requestId, attempt: number, observer }, work, a, b)
 }
 
 /** Answers how to stop; with the last one the listeners are gone. */
 export function listen (): () => void {
-  if (listening++ === 0) process.on(REJECTION, onRejection).on(EXCEPTION, onException)
+  // First of all: one that listens once is still there then.
+  if (listening++ === 0) process.prependListener(REJECTION, onRejection).on(EXCEPTION, onException)
   return () => { if (--listening === 0) process.off(REJECTION, onRejection).off(EXCEPTION, onException) }
 }
 
@@ -48,7 +49,7 @@ const onRejection = Object.assign((reason: unknown): void => {
   process.off(REJECTION, onRejection)
   void Promise.reject(reason)
   systemClock.soon(() => {
-    if (listening > 0 && !process.listeners(REJECTION).includes(onRejection)) process.on(REJECTION, onRejection)
+    if (listening > 0 && !process.listeners(REJECTION).includes(onRejection)) process.prependListener(REJECTION, onRejection)
   })
 }, { [OURS]: true })
 
@@ -58,5 +59,7 @@ function onException (error: unknown, from: string): void {
 
 function tell (thrown: unknown, kind: 'rejection' | 'exception'): void {
   const origin = origins.getStore()
-  origin?.observer.floating(origin, kind, describe(thrown))
+  if (origin === undefined) return
+  // Outside of the job: what a subscriber throws here would come back as the job's own, again and again.
+  origins.run(undefined, () => { origin.observer.floating(origin, kind, describe(thrown)) })
 }

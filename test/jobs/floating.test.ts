@@ -54,6 +54,13 @@ test('where nobody listens, it is logged, and then Node ends the process as it w
   t.equal(code, 1)
 })
 
+test('without a logger subscribers hear of it, who listens once keeps it from Node, and what a subscriber throws is no error of the job', async (t) => {
+  const { lines, stderr, code } = await run('to a subscriber')
+  t.strictSame(lines.map(({ heard, text }) => `${heard} ${text}`).sort(), ['at once at once', 'uncaughtException of a subscriber', 'unhandledRejection at once'])
+  t.equal(stderr, '')
+  t.equal(code, 0)
+})
+
 test('a rejection of no job is left to Node', async (t) => {
   const { lines, stderr, code } = await run('the job of nobody')
   t.strictSame(ours(lines), [])
