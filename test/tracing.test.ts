@@ -255,3 +255,39 @@ t.test('a propagator that fails, or puts in what is no text or too much, is logg
   t.strictSame((await background.get(job.id))?.carrier, { fine: 'text' })
   t.strictSame(said().filter(({ level }) => level === 50).map(({ msg }) => msg).sort(), ['end failed', 'extract failed', 'inject failed', 'inject failed', 'inject failed'])
 })
+
+t.test('work is done once, and its answer counts, whatever a propagator makes of it', async (t) => {
+  const wrong: Array<[title: string, scope: unknown, said: string[]]> = [
+    ['throws before', { run () { throw new Error('trap') } }, ['run failed']],
+    ['throws after', { run (work: () => unknown) { work(); throw new Error('trap') } }, ['run failed']],
+    ['does not call it', { run () {} }, ['run failed']],
+    ['is not there', {}, ['run failed']],
+    ['calls it twice', { run (work: () => unknown) { work(); return work() } }, []],
+    ['keeps the answer', { run (work: () => unknown) { work() } }, []],
+    ['answers later', { run: async (work: () => unknown) => work() }, []]
+  ]
+  for (const [title, scope, expected] of wrong) {
+    const { app, background, clock, said } = await setup(t)
+    background.propagate({ inject () {}, extract: () => scope as ReturnType<Propagator['extract']> })
+    await app.ready()
+    let ran = 0
+    const fine = await background.add(function fine () { return ++ran })
+    const wrong = await background.add(function wrong () { throw new TypeError('its own') }, { attempts: 1 })
+    await clock.advance(1_000)
+    t.match(await background.get(fine.id), { state: 'completed', result: 1 }, title)
+    t.match(await background.get(wrong.id), { state: 'failed', error: { message: 'its own' } }, title)
+    t.equal(ran, 1, title)
+    t.strictSame([...new Set(said().filter(({ option }) => option !== undefined).map(({ msg }) => msg))], expected, title)
+  }
+})
+
+t.test('the span "send" ends also when the propagator of the SDK throws, and the job goes on without a context', async (t) => {
+  const { app, background, spans, said } = await traced(t)
+  propagation.disable()
+  const trap = (): never => { throw new Error('trap') }
+  propagation.setGlobalPropagator({ inject: trap, extract: trap, fields: () => [] })
+  await app.ready()
+  t.equal(await (await background.add(function task () { return 'done' })).finished(), 'done')
+  t.equal(spans('send task').length, 1)
+  t.strictSame(said().filter(({ level }) => level === 50).map(({ msg }) => msg), ['inject failed', 'extract failed'])
+})

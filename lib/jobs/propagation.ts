@@ -57,7 +57,7 @@ export class Propagation {
     const made = { job: factsOf(attempt), carrier: job.carrier ?? NOTHING, bytes: job.bytes, waitMs }
     const scopes = this.#propagators.flatMap((propagator) => this.#extractWith(propagator, made, attempt) ?? [])
     return scopes.length === 0 ? undefined : {
-      run: (work) => scopes.reduceRight<() => ReturnType<typeof work>>((inner, scope) => () => scope.run(inner), work)(),
+      run: (work) => scopes.reduceRight<typeof work>((inner, scope) => () => this.#runIn(scope, attempt, inner), work)(),
       end: (outcome, error) => { for (const scope of scopes) this.#endOf(scope, attempt, outcome, error) }
     }
   }
@@ -71,12 +71,52 @@ export class Propagation {
     }
   }
 
+  /** The work is done once, and its own answer counts, whatever the scope makes of it. */
+  #runIn<T> (scope: AttemptScope, { job }: Attempt, work: () => T): T {
+    const once = new Once(work)
+    try {
+      const answer: unknown = scope.run(once.run)
+      // A promise made of the work's own fails with it, and nobody looks at that one.
+      if (answer instanceof Promise) answer.catch(() => {})
+      if (!once.done) throw new errors.BadOption('run(work)', 'a call of work', 'none')
+    } catch (error) {
+      if (!once.threw(error)) this.#observer.policyFailed('run', describe(error), job)
+    }
+    return once.run()
+  }
+
   #endOf (scope: AttemptScope, { job }: Attempt, outcome: Outcome, error: unknown): void {
     try {
       scope.end?.(outcome, error)
     } catch (thrown) {
       this.#observer.policyFailed('end', describe(thrown), job)
     }
+  }
+}
+
+/** Work that is done at the first call; each call answers, or throws, the same. */
+class Once<T> {
+  readonly #work: () => T
+  #end: { readonly answer: T } | { readonly thrown: unknown } | undefined
+
+  constructor (work: () => T) {
+    this.#work = work
+  }
+
+  get done (): boolean { return this.#end !== undefined }
+
+  threw (error: unknown): boolean { return this.#end !== undefined && 'thrown' in this.#end && this.#end.thrown === error }
+
+  readonly run = (): T => {
+    if (this.#end === undefined) {
+      try {
+        this.#end = { answer: this.#work() }
+      } catch (thrown) {
+        this.#end = { thrown }
+      }
+    }
+    if ('thrown' in this.#end) throw this.#end.thrown
+    return this.#end.answer
   }
 }
 

@@ -13,8 +13,11 @@ export function createTracer (api: Api): Propagator {
 
   function inject (job: JobMade, carrier: Record<string, string>): void {
     const span = trace.getTracer(NAME).startSpan(`send ${job.name}`, { kind: SpanKind.PRODUCER, attributes: attributesOf('send', job, job.bytes) })
-    propagation.inject(trace.setSpan(context.active(), span), carrier)
-    span.end() // handed over: what becomes of the job is told by its attempts
+    try {
+      propagation.inject(trace.setSpan(context.active(), span), carrier)
+    } finally {
+      span.end() // handed over: what becomes of the job is told by its attempts
+    }
   }
 
   function extract ({ job, carrier, bytes, waitMs }: AttemptMade): AttemptScope {
