@@ -8,7 +8,8 @@ import t from 'tap'
 import { backgroundTasks, memory, UnrecoverableError } from '../lib/index.ts'
 import { metrics } from '../lib/metrics/index.ts'
 import { sqlite } from '../lib/backends/sqlite/index.ts'
-import { BusyClock } from './support/clock.ts'
+import { BusyClock, TestClock } from './support/clock.ts'
+import { DurableBackend } from './support/durable.ts'
 import { deferred, setup, type Harness, type HarnessOptions } from './support/harness.ts'
 import { watchLeaks } from './support/leaks.ts'
 import { inPath } from './support/servers/find.ts'
@@ -108,6 +109,26 @@ t.test('gauges are read at the scrape, and what is gone is 0', async (t) => {
   await clock.settle()
   t.equal(await value('background_jobs{queue="mail",task="task",state="waiting"}'), 0)
   t.equal(await value('background_leaked_bodies{queue="default",task="deaf"}'), 0)
+})
+
+t.test('what a store holds that is away is not known; of one that only takes nothing it is', async (t) => {
+  const store = new DurableBackend({ clock: new TestClock() })
+  const { background, value } = await measured(t, { backend: store })
+  await background.pause()
+  await background.add('task')
+  t.equal(await value('background_jobs{queue="default",task="",state="waiting"}'), 1)
+  const away = store.failure = new Error('away')
+  t.equal(await value('background_jobs{queue="default",task="",state="waiting"}'), 1)
+  t.equal(await value('background_store_reachable'), 0)
+  store.counts = async () => { throw away }
+  t.match(await value('background_jobs{queue="default",task="",state="waiting"}'), NaN)
+  t.match(await value('background_oldest_waiting_seconds{queue="default"}'), NaN)
+  t.equal(await value('background_store_reachable'), 0)
+  t.equal(await value('background_queue_jobs{queue="default"}'), 1, 'this process knows it')
+  store.counts = async () => DurableBackend.prototype.counts.call(store)
+  store.failure = undefined
+  t.equal(await value('background_jobs{queue="default",task="",state="waiting"}'), 1)
+  t.equal(await value('background_oldest_waiting_seconds{queue="default"}'), 0)
 })
 
 t.test('the counters of a task begin at 0', async (t) => {

@@ -36,7 +36,7 @@ export interface Stats {
   leaked: LeakedBodies[]
   maxQueueSize: number
   maxQueueBytes: number
-  /** False: a store cannot be asked; then `jobs` is empty, and no age is known. */
+  /** False: a store is away or takes nothing. If it cannot be asked either, `jobs` is empty, and no age is known. */
   reachable: boolean
 }
 

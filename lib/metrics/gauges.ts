@@ -5,7 +5,7 @@ import type { Stats } from '../index.ts'
 
 type Labels = Record<string, string>
 
-/** Adds up what has the same labels, and sets to 0 what was there at the last scrape and is not any more. */
+/** Adds up what has the same labels, and sets to 0 what was there at the last scrape and is not any more; to NaN, where that is not known. */
 class Series {
   readonly #gauge: GaugeLike
   #last = new Map<string, Labels>()
@@ -14,12 +14,12 @@ class Series {
     this.#gauge = gauge
   }
 
-  show (rows: ReadonlyArray<readonly [labels: Labels, value: number]>): void {
+  show (rows: ReadonlyArray<readonly [labels: Labels, value: number]>, known = true): void {
     const sums = new Map<string, { labels: Labels, value: number }>()
-    for (const labels of this.#last.values()) sums.set(JSON.stringify(labels), { labels, value: 0 })
+    for (const labels of this.#last.values()) sums.set(JSON.stringify(labels), { labels, value: known ? 0 : NaN })
     for (const [labels, value] of rows) {
       const key = JSON.stringify(labels)
-      sums.set(key, { labels, value: value + (sums.get(key)?.value ?? 0) })
+      sums.set(key, { labels, value: known ? value + (sums.get(key)?.value ?? 0) : NaN })
     }
     this.#last = new Map([...sums].map(([key, { labels }]) => [key, labels]))
     for (const { labels, value } of sums.values()) this.#gauge.set(labels, value)
@@ -45,9 +45,11 @@ export function createGauges ({ client, prefix, registers, names }: Maker, read:
   const reachable = gauge('store_reachable', '0 while the store cannot be asked.')
 
   function show (stats: Stats): void {
+    // A store that only refuses writes still tells.
+    const known = stats.reachable || stats.jobs.length > 0
     const queues = Object.entries(stats.queues).map(([name, numbers]) => [{ queue: names.queue.of(name) }, numbers] as const)
-    jobs.show(stats.jobs.map(({ queue, task, state, jobs: n }) => [{ queue: names.queue.of(queue), task: task === '' ? '' : names.task.of(task), state }, n]))
-    oldest.show(queues.map(([labels, { oldestWaitingMs }]) => [labels, oldestWaitingMs / 1_000]))
+    jobs.show(stats.jobs.map(({ queue, task, state, jobs: n }) => [{ queue: names.queue.of(queue), task: task === '' ? '' : names.task.of(task), state }, n]), known)
+    oldest.show(queues.map(([labels, { oldestWaitingMs }]) => [labels, oldestWaitingMs / 1_000]), known)
     fresh.show(queues.map(([labels, queue]) => [labels, queue.fresh]))
     maxFresh.show(queues.map(([labels]) => [labels, stats.maxQueueSize]))
     bytes.show(queues.map(([labels, queue]) => [labels, queue.bytes]))

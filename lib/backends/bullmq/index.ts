@@ -214,10 +214,10 @@ class Bullmq implements Backend {
   promote (id: string): Promise<boolean> { return this.#reach.bounded(() => this.#up.reader.promote(id)) }
   get (id: string): Promise<JobRecord | undefined> { return this.#reach.bounded(() => this.#up.reader.get(id)) }
   list (query: JobQuery): Promise<JobRecord[]> { return this.#up.reader.list(query) }
-  tally (): Promise<Tally[]> { return this.#reach.bounded(() => this.#up.reader.tally()) }
+  tally (): Promise<Tally[]> { return this.#reach.unlessAway(() => this.#up.reader.tally()) }
 
   counts (): Promise<Record<string, QueueCounts>> {
-    return this.#reach.bounded(async () => {
+    return this.#reach.unlessAway(async () => {
       const counted = await Promise.all([...this.#queues].map(async ([name, queue]) => [name, await queue.counts()] as const))
       return Object.assign(Object.create(null) as Record<string, QueueCounts>, Object.fromEntries(counted))
     })

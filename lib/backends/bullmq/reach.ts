@@ -67,6 +67,11 @@ export class Reach {
     })
   }
 
+  /** For numbers that are asked for every few seconds: whoever looks after a service gets an answer in time. @throws as `bounded` */
+  unlessAway<T> (ask: () => Promise<T>): Promise<T> {
+    return this.away ? Promise.reject(new errors.StoreUnavailable()) : this.bounded(ask)
+  }
+
   /** Until the store has taken or refused it. @throws FST_BG_CLOSING, what the store refused it with */
   async persist<T> (store: () => Promise<T>): Promise<T> {
     for (;;) {

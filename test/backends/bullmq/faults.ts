@@ -130,6 +130,8 @@ export function faultsOn (kind: Kind, cut: (url: string) => Promise<void>): Prom
         t.ok(performance.now() - started < BOUND)
         t.strictSame(answers.map(({ statusCode }) => statusCode), [503, 503, 200])
         t.equal(await load.status(), 'degraded')
+        const known = load.app.background.stats().then(({ reachable }) => reachable)
+        t.equal(await Promise.race([known, new Promise((resolve) => { setImmediate(resolve, 'the store is asked') })]), false, 'a scrape does not wait for a store that is known to be away')
         await eventually(() => load.refused.length > refused + 1, 'one more')
         t.equal(load.said(AWAY), away + 1)
         await end()
