@@ -56,6 +56,8 @@ export type Incident =
   | { readonly kind: 'stalled', readonly job: NewJob }
   /** This attempt's process died; the job starts again, or is `stalled`. */
   | { readonly kind: 'recovered', readonly job: NewJob, readonly attempt: number }
+  /** A schedule has made it. */
+  | { readonly kind: 'fired', readonly job: NewJob }
   /** A time of a schedule passed without a job. */
   | { readonly kind: 'skipped', readonly schedule: Schedule, readonly why: 'overlap' | 'missed' }
   /** The store is away: told once, and once when it is back. */

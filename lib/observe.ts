@@ -60,7 +60,7 @@ export class Observer {
   get followsFloating (): boolean { return this.#heard || channels.floating.hasSubscribers }
 
   /** A backend has taken them, those apart that others stand for. */
-  added (jobs: readonly Job[], duplicates: Duplicates | void): void {
+  added (jobs: readonly Job[], duplicates?: Duplicates | void): void {
     if (!channels.added.hasSubscribers) return
     for (const job of jobs) if (duplicates?.has(job.id) !== true) channels.added.publish(this.#ofJob(job))
   }

@@ -63,6 +63,15 @@ t.test('jobs are counted by task and by how they ended, attempts with their dura
   t.equal(await value('background_jobs{queue="default",task="bad",state="failed"}'), 1)
 })
 
+t.test('jobs of schedules and of flows are counted as added too', async (t) => {
+  const { background, clock, value } = await measured(t)
+  await background.schedule('often', { every: 1_000, limit: 2 }, 'task')
+  await background.flow({ name: 'task', children: [{ name: 'task' }] })
+  await clock.advance(3_000)
+  t.equal(await value('background_jobs_added_total{queue="default",task="task"}'), 4)
+  t.equal(await value('background_jobs_ended_total{queue="default",task="task",outcome="completed"}'), 4)
+})
+
 t.test('what went wrong is counted: replays, dropped dead letters, refusals', async (t) => {
   const { background, clock, value } = await measured(t, { maxQueueSize: 1, retention: { failed: { count: 1 } } })
   for (let n = 0; n < 2; n++) {

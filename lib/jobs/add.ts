@@ -145,8 +145,8 @@ export class Intake {
   /** @throws FST_BG_STORE_UNAVAILABLE */
   storeFlow (flows: FlowStore, root: FlowNode, jobs: readonly MadeJob[]): Awaitable<void> {
     const stored = flows.add(root)
-    if (stored === undefined) return this.#observer.added(jobs, undefined)
-    return stored.then(() => { this.#observer.added(jobs, undefined) }, (error: unknown) => this.#unstored(jobs, error, true))
+    if (stored === undefined) return this.#observer.added(jobs)
+    return stored.then(() => { this.#observer.added(jobs) }, (error: unknown) => this.#unstored(jobs, error, true))
   }
 
   /** Whether a queue is full, or refused a job in the last minute. */

@@ -92,6 +92,7 @@ export class Dispatch implements Sink, Watcher, Work<Running> {
     switch (incident.kind) {
       case 'evicted': return this.#observer.evicted(incident.job)
       case 'recovered': return this.#observer.recovered(incident.job, incident.attempt)
+      case 'fired': return this.#observer.added([incident.job])
       case 'skipped': return this.#observer.skipped(incident.schedule, incident.why)
       case 'lost': return this.#observer.storeLost(incident.error)
       case 'back': return this.#observer.storeBack(incident.awayMs)

@@ -216,12 +216,14 @@ export class BullmqSchedules implements ScheduleStore {
     const { job, next, skipped } = firing
     const id = stableId(data.salt, at)
     // Ticks that come late may run side by side: that no two jobs do, BullMQ's own deduplication sees to.
-    const isDuplicate = job !== undefined && (await enqueue(asOf(kept, job, id))).has(id)
+    const added = job && asOf(kept, job, id)
+    const isDuplicate = added !== undefined && (await enqueue(added)).has(id)
     if (next === undefined) await this.remove(schedule)
     else if (job !== undefined && !isDuplicate) {
       const made: Last = { salt: data.salt, id, at: clock.now() }
       await reach.bounded(() => store.getBackend().setQueueMeta({ [fieldOf(schedule)]: JSON.stringify(made) }))
     }
+    if (added !== undefined && !isDuplicate) sink.report({ kind: 'fired', job: added })
     const why = isDuplicate ? 'overlap' : skipped
     if (why !== undefined) sink.report({ kind: 'skipped', schedule: kept, why })
     return true

@@ -56,7 +56,7 @@ export class Memory implements Backend {
       const last = this.#started?.index.get(id)
       return last !== undefined && !isFinal(last.state)
     }
-    this.schedules.start({ clock: this.clock, sink, fire, isAlive, add: (job) => { this.enqueue([job], false) } })
+    this.schedules.start({ clock: this.clock, sink, fire, isAlive, add: (job) => this.enqueue([job], false) })
   }
 
   close (): void {

@@ -1,5 +1,5 @@
 /** Schedules in memory: by the time they are looked at next, on one timer. They keep the process alive, as delayed jobs do. */
-import type { ScheduleStore, Sink } from '../../backend.ts'
+import type { Duplicates, ScheduleStore, Sink } from '../../backend.ts'
 import type { Clock, Timer } from '../../clock.ts'
 import { Heap, type HeapItem } from '../../heap.ts'
 import type { NewJob } from '../../job.ts'
@@ -20,7 +20,7 @@ export interface MemorySchedulesParts {
   readonly sink: Sink
   readonly fire: Fire
   readonly isAlive: (id: string) => boolean
-  readonly add: (job: NewJob) => void
+  readonly add: (job: NewJob) => Duplicates | undefined
 }
 
 export class MemorySchedules implements ScheduleStore {
@@ -117,7 +117,7 @@ export class MemorySchedules implements ScheduleStore {
     const { job, next, skipped } = firing
     if (next === undefined) this.remove(kept.id)
     else this.#set(item, { ...kept, next, count: kept.count + 1, ...(job && { lastJobId: job.id, lastAt: now }) })
-    if (job !== undefined) add(job)
+    if (job !== undefined && add(job)?.has(job.id) !== true) sink.report({ kind: 'fired', job })
     if (skipped !== undefined) sink.report({ kind: 'skipped', schedule: kept, why: skipped })
   }
 }

@@ -163,7 +163,7 @@ export class SqliteSchedules implements ScheduleStore {
         continue
       }
       const { job, next, skipped } = firing
-      if (job !== undefined) insert(tx, { job, payload: row.payload }, false)
+      if (job !== undefined && insert(tx, { job, payload: row.payload }, false) === undefined) tx.incidents.push({ kind: 'fired', job })
       if (next === undefined) tx.db.run(REMOVE, row.id)
       else tx.db.run(MOVE_ON, next, job?.id ?? null, job === undefined ? null : now, row.id)
       if (skipped !== undefined) tx.incidents.push({ kind: 'skipped', schedule: kept, why: skipped })

@@ -45,7 +45,7 @@ export function scheduleContract (promise: Promises): void {
     t.strictSame((await store.list()).map(({ id }) => id), [b.id])
   }, NEEDS)
 
-  promise('when its time has come a schedule is asked about, and its job is added', async (t, bench) => {
+  promise('when its time has come a schedule is asked about, and its job is added, which is reported', async (t, bench) => {
     bench.onFire = (kept) => bench.asked.length === 1 ? always(bench)(kept) : undefined
     bench.backend.want('default', 1)
     await put(bench, make('often'))
@@ -55,6 +55,8 @@ export function scheduleContract (promise: Promises): void {
     t.match(job, { name: 'task of often', queue: 'default', requestId: null })
     t.strictSame(payload, { from: 'often' })
     t.match(bench.asked[0], { kept: { id: 'often', next: first, count: 0 }, alive: false })
+    await bench.until(() => bench.incidents.length > 0, 'the report')
+    t.match(bench.incidents, [{ kind: 'fired', job: { id: job.id, name: 'task of often' } }])
     await bench.until(async () => {
       const [kept] = await storeOf(bench).list()
       return kept !== undefined && kept.lastJobId === job.id && kept.count >= 1 && (kept.lastAt ?? 0) >= first
