@@ -2,6 +2,7 @@
 import type { QueueCounts, Tally } from '../../backend.ts'
 import type { JobState } from '../../job.ts'
 import type { StoreQueue } from './connections.ts'
+import { withTimes } from './facts.ts'
 import { namesIn, nextDelayed, type Place } from './glance.ts'
 import { delayedState, readySince } from './stored.ts'
 
@@ -43,7 +44,7 @@ export async function countsOf (queue: StoreQueue, limited: boolean, now: number
   }
   if (counts.waiting > 0) {
     for (const state of ['prioritized', 'waiting'] as const) {
-      for (const job of await queue.getJobs([state], 0, 0, true)) counts.oldestWaitingMs = Math.max(counts.oldestWaitingMs, now - readySince(job))
+      for (const job of await queue.getJobs([state], 0, 0, true)) counts.oldestWaitingMs = Math.max(counts.oldestWaitingMs, now - readySince(withTimes(job, now)))
     }
   }
   if (limited && counts.waiting > 0 && await queue.getRateLimitTtl() > 0) {

@@ -3,6 +3,7 @@ import type { Job, JobsOptions } from 'bullmq'
 
 import type { NewJob, Duplicate, Duplicates } from '../../job.ts'
 import type { StoreQueue } from './connections.ts'
+import { factsOf } from './facts.ts'
 
 export function deduplicationOf ({ name, policy: { deduplication } }: NewJob): Pick<JobsOptions, 'deduplication'> {
   if (deduplication === undefined) return {}
@@ -24,7 +25,7 @@ export async function duplicatesOf (jobs: readonly NewJob[], added: readonly Job
 
 async function printOf (store: StoreQueue, id: string): Promise<string | undefined> {
   const job = await store.getJob(id) as Job | undefined
-  return (job?.opts as { background?: { print?: string } } | undefined)?.background?.print
+  return factsOf(job)?.print
 }
 
 /** A cancelled job lets its id go; BullMQ would keep one that lives by time. */

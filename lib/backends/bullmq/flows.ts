@@ -5,10 +5,8 @@ import { errors } from '../../errors.ts'
 import type { ChildRecord, JobRecord, NewJob, FlowNode } from '../../job.ts'
 import type { Coder } from './codec.ts'
 import type { StoreQueue } from './connections.ts'
+import { factsOf, type ChildRef } from './facts.ts'
 import { resultFrom, type ToAdd } from './stored.ts'
-
-/** Stands with what else a parent knows of itself. */
-export type ChildRef = readonly [queue: string, id: string, name: string]
 
 /** What BullMQ says of a parent whose child failed. */
 const CHILD_FAILED = /^child (\S+) failed$/
@@ -28,7 +26,7 @@ export function jobsOf ({ job, children }: FlowNode): NewJob[] {
 }
 
 export function childrenIn (job: Job | undefined): readonly ChildRef[] {
-  return (job?.opts as { background?: { children?: readonly ChildRef[] } } | undefined)?.background?.children ?? []
+  return factsOf(job)?.children ?? []
 }
 
 export async function childrenOf (job: Job, coder: Coder): Promise<ChildRecord[]> {

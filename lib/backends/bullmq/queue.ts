@@ -19,6 +19,7 @@ import { countsOf, neverStarted } from './counts.ts'
 import { duplicatesOf, letGo, type JobId } from './deduplication.ts'
 import { childrenIn, childrenOf, gaveUp, removeAlone } from './flows.ts'
 import { cancelledText } from './events.ts'
+import { withTimes } from './facts.ts'
 import { WaitingRoom } from './load.ts'
 import { RECONNECT } from './options.ts'
 import { isAboutData, isRefusal, within, type Reach } from './reach.ts'
@@ -65,7 +66,7 @@ export class BullmqQueue {
   }
 
   jobOf (job: Job): StoredJob {
-    return new StoredJob(job, this.name, this.#parts.coder, this.#parts.policyOf(job.name))
+    return new StoredJob(withTimes(job, this.#parts.clock.now()), this.name, this.#parts.coder, this.#parts.policyOf(job.name))
   }
 
   /** Answers the attempt that runs here. */

@@ -60,7 +60,8 @@ export class Reach {
       const call: Call = { place: -1, due: 0, ms, cut }
       this.#calls.add(call)
       this.#deadlines.set(call, this.#parts.clock.monotonic() + ms)
-      ask().then((answer) => {
+      const asked = new Promise<T>((answer) => { answer(ask()) })
+      asked.then((answer) => {
         if (this.#end(call)) resolve(answer)
         else tooLate?.(answer)
       }, cut)
@@ -140,10 +141,20 @@ export class Reach {
 /** What a worker of BullMQ says of a lock that is no longer its own, without a code. */
 const LOCK_LOST = /^could not renew lock/
 
-/** The store answered, and the answer is no: BullMQ's own codes are negative numbers, and SQL's class 23 is about other rows. */
+/** What is thrown over an answer that nobody can read, here and in BullMQ's scripts: somebody else wrote into the store. */
+const UNREADABLE = /^(Type|Range|Syntax)Error$/
+const BROKEN = /^(WRONGTYPE|ERR (user_script|Error running script))\b/
+
+/**
+ * The store answered, and the answer is no: BullMQ's own codes are negative numbers, and SQL's class 23 is about other rows.
+ * Or it makes no sense, and would make none if it were asked again.
+ */
 export function isRefusal (error: unknown): boolean {
   const code = peek(error, 'code')
-  return typeof code === 'number' ? code < 0 : isAboutData(error) || isOfClass('23', code) || LOCK_LOST.test(describe(error).message)
+  if (typeof code === 'number') return code < 0
+  if (isAboutData(error) || isOfClass('23', code)) return true
+  const { name, message } = describe(error)
+  return LOCK_LOST.test(message) || BROKEN.test(message) || (code === undefined && UNREADABLE.test(name))
 }
 
 /** It would be refused as often as it is asked: PostgreSQL's JSON has no U+0000, and no half of a surrogate pair. */

@@ -5,12 +5,15 @@
 import { randomUUID } from 'node:crypto'
 import type { Job, JobSchedulerJson, RepeatOptions } from 'bullmq'
 import type { BackendSettings, Duplicates, ScheduleStore, Sink } from '../../backend.ts'
+import * as check from '../../check.ts'
 import type { Clock } from '../../clock.ts'
+import { peek } from '../../describe.ts'
 import { stableId } from '../../id.ts'
 import type { NewJob } from '../../job.ts'
 import { ASK_AGAIN, timingOf, type KeptSchedule, type Overlap, type Schedule, type ScheduleRule } from '../../schedule.ts'
 import type { Coder } from './codec.ts'
 import type { Connections, StoreQueue, StoreWorker } from './connections.ts'
+import { instantOf } from './facts.ts'
 import { RECONNECT } from './options.ts'
 import type { Reach } from './reach.ts'
 
@@ -116,7 +119,7 @@ export class BullmqSchedules implements ScheduleStore {
       const all = await this.#up.store.getJobSchedulers(0, -1, true) as Scheduler[]
       const lasts = await this.#lasts(all.map(({ key }) => key))
       const kept = all.flatMap((scheduler, i) => {
-        const data = scheduler.template?.data
+        const data = ours(scheduler.template?.data)
         return data === undefined ? [] : [this.#kept(data, scheduler.next ?? this.#parts.clock.now(), countOf(scheduler, data), lasts[i])]
       })
       return kept.sort((a, b) => a.id < b.id ? -1 : 1)
@@ -154,7 +157,7 @@ export class BullmqSchedules implements ScheduleStore {
     const { store } = this.#up
     const { id, name, rule } = schedule
     const before = await store.getJobScheduler(id) as Scheduler | undefined
-    const data = before?.template?.data
+    const data = ours(before?.template?.data)
     const wanted = { ...schedule, payload: this.#parts.coder.encode(schedule.payload) }
     if (before === undefined || data === undefined || timingOf(data.schedule.rule) !== timingOf(rule)) {
       const template: TickData = { schedule: wanted, salt: randomUUID(), base: before?.iterationCount ?? 1 }
@@ -189,11 +192,12 @@ export class BullmqSchedules implements ScheduleStore {
   async #lasts (ids: readonly string[]): Promise<Array<Last | undefined>> {
     if (ids.length === 0) return []
     const fields = await this.#up.store.getBackend().getQueueMetaFields(ids.map(fieldOf))
-    return fields.map((text) => text === null ? undefined : JSON.parse(text) as Last)
+    return fields.map(readLast)
   }
 
   async #take (tick: Tick, token: string): Promise<void> {
     const { clock, reach } = this.#parts
+    if (ours(tick.data) === undefined) throw new Error('no schedule of fastify-background-tasks: somebody else added it')
     // An error is that of a store that is away, which was told: the tick must not end as BullMQ lets failed jobs end.
     if (await this.#fire(tick).catch(() => false)) return
     await reach.persist(() => tick.moveToDelayed(clock.now() + ASK_AGAIN, token)).catch(() => {}) // closed, or another process has it
@@ -227,6 +231,23 @@ export class BullmqSchedules implements ScheduleStore {
     const why = isDuplicate ? 'overlap' : skipped
     if (why !== undefined) sink.report({ kind: 'skipped', schedule: kept, why })
     return true
+  }
+}
+
+/** Undefined for what somebody else put into the queue. */
+function ours (data: unknown): TickData | undefined {
+  const schedule = peek(data, 'schedule')
+  const texts = [peek(schedule, 'id'), peek(schedule, 'name'), peek(schedule, 'queue'), peek(data, 'salt')]
+  return texts.every((text) => typeof text === 'string') && check.object(peek(schedule, 'rule')) === undefined ? data as TickData : undefined
+}
+
+/** Undefined for what nobody can read. */
+function readLast (text: string | null): Last | undefined {
+  try {
+    const last = JSON.parse(text ?? 'null') as Last | null
+    return typeof last?.id === 'string' && instantOf(last.at) !== undefined ? last : undefined
+  } catch {
+    return undefined
   }
 }
 

@@ -3,12 +3,15 @@
  * in the job's options under `background`, and what changes in fields that BullMQ writes with each move: a failed
  * attempt is an entry of `stacktrace`, the text for people and in its last line the facts.
  */
-import type { Job, JobsOptions } from 'bullmq'
-import type { ErrorFacts } from '../../describe.ts'
+import type { Job } from 'bullmq'
+import * as check from '../../check.ts'
+import { peek, type ErrorFacts } from '../../describe.ts'
+import { layPolicy } from '../../job-options.ts'
 import { iso, startDelay, type Carrier, type FailedAttempt, type Failure, type JobRecord, type JobState, type NewJob, type OmittedResult, type Policy } from '../../job.ts'
 import { cloneJson, type Json } from '../../json.ts'
 import { plainText, type Coder } from './codec.ts'
 import { deduplicationOf } from './deduplication.ts'
+import { factsOf, instantOf, OWN, type Facts, type Options } from './facts.ts'
 
 /** BullMQ starts the lowest number first and takes 1 to 2 097 151; ours start the highest first, from −1 000 000. */
 const MIDDLE = 1_048_576
@@ -18,22 +21,7 @@ export const LONGEST_HISTORY = 20
 const FACTS = '\n# '
 const STALLED = /^job (stalled more|started more) than allowable limit/
 
-/** In `job.opts.background`. What is not there has its default. */
-interface Facts {
-  bytes: number
-  requestId?: string
-  carrier?: Carrier
-  /** Of the policy, what is not the task's. */
-  own?: Partial<Policy>
-  /** Ms from the job's making to its first start, as the caller asked. */
-  delay?: number
-  /** Added for a response: its delay is that of the hold, until somebody changes it. */
-  held?: true
-  /** Of a client's key. */
-  print?: string
-}
-
-type Options = JobsOptions & { background?: Facts }
+const FAILURES: readonly unknown[] = ['exhausted', 'unrecoverable', 'timeout', 'expired', 'stalled'] satisfies Failure[]
 
 /** A failed attempt, as stored. */
 interface Entry {
@@ -113,37 +101,30 @@ export class StoredJob implements NewJob {
   }
 }
 
-/** Undefined for a job that plain BullMQ added. */
-function factsOf (job: Pick<Job, 'opts'>): Facts | undefined {
-  return (job.opts as Options).background
-}
-
 /** Ms from its making to its first start, as it was asked. */
 function delayOf (job: Job): number {
   const facts = factsOf(job)
-  return facts === undefined ? job.opts.delay ?? 0 : facts.delay ?? 0
+  const { delay } = facts ?? job.opts
+  return check.duration(delay) === undefined ? delay as number : 0
 }
 
 /** Without what stands in BullMQ's own options. Of a job that plain BullMQ added, what it says of itself counts too. */
 function policyOf (job: Job, facts: Facts | undefined, queue: string, usual: Policy): Policy {
   const { attempts = 0, priority = 0 } = job.opts
+  const isCount = (value: number): boolean => Number.isInteger(value) && value > 0
   const asUsual = facts !== undefined && facts.own === undefined && facts.delay === undefined && priority === MIDDLE - usual.priority && queue === usual.queue
   if (asUsual) return usual
   return {
-    ...usual,
-    ...(facts === undefined && attempts > 0 ? { attempts } : undefined),
-    ...facts?.own,
+    ...(facts?.own === undefined ? usual : layPolicy('job', usual, facts.own)),
+    ...(facts === undefined && isCount(attempts) ? { attempts } : undefined),
     queue,
-    priority: priority > 0 ? MIDDLE - priority : 0,
+    priority: isCount(priority) ? MIDDLE - priority : 0,
     delay: delayOf(job),
     runAt: NaN
   }
 }
 
-/** What of a policy is the job's own. The rest, and all functions, are those of the task where it runs. */
-const OWN = ['attempts', 'backoff', 'timeout', 'ttl'] as const
-
-function ownPolicy (policy: Policy, usual: Policy): Partial<Policy> | undefined {
+function ownPolicy (policy: Policy, usual: Policy): Facts['own'] {
   if (policy === usual) return undefined
   const own: Record<string, unknown> = {}
   for (const key of OWN) if (policy[key] !== usual[key] && typeof policy[key] !== 'function') own[key] = policy[key]
@@ -196,9 +177,16 @@ function readEntry (text: string): Entry | undefined {
   const at = text.lastIndexOf(FACTS)
   if (at === -1) return undefined
   try {
-    const entry = JSON.parse(text.slice(at + FACTS.length)) as Entry
-    entry.error.stack = text.slice(0, at)
-    return entry
+    const { attempt, at: ended, error, failure, retryAt } = JSON.parse(text.slice(at + FACTS.length)) as Entry
+    const { name, message, code, cause } = error
+    if (!Number.isInteger(attempt) || instantOf(ended) === undefined || typeof name !== 'string' || typeof message !== 'string') return undefined
+    return {
+      attempt,
+      at: ended,
+      error: { name, code: typeof code === 'string' ? code : null, message, ...(check.object(cause) === undefined && { cause }), stack: text.slice(0, at) },
+      ...(FAILURES.includes(failure) && { failure }),
+      ...(instantOf(retryAt) !== undefined && { retryAt })
+    }
   } catch {
     return undefined
   }
@@ -225,8 +213,8 @@ export function toReturnValue (result: Json | undefined, resultOmitted: OmittedR
 /** What BullMQ keeps as a return value. */
 export function resultFrom (value: unknown, coder: Coder): Pick<JobRecord, 'result' | 'resultOmitted'> {
   if (value === null || value === undefined) return {}
-  const instead = typeof value === 'object' ? (value as Record<string, unknown>)[INSTEAD] as Pick<JobRecord, 'resultOmitted'> | undefined : undefined
-  return instead ?? { result: coder.read(value) }
+  const resultOmitted = peek(peek(value, INSTEAD), 'resultOmitted')
+  return resultOmitted === 'unserializable' || resultOmitted === 'too-large' ? { resultOmitted } : { result: coder.read(value) }
 }
 
 /** `state`: read before the job, so that it was reached for sure. */

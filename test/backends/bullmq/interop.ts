@@ -5,6 +5,8 @@ import { FastifyAdapter } from '@bull-board/fastify'
 import { createPostgresBackend, createRedisBackend, Queue, Worker, type BackendFactory, type IQueueBackend } from 'bullmq'
 import t, { type Test } from 'tap'
 import type { BullmqOptions } from '../../../lib/backends/bullmq/index.ts'
+import { TestClock } from '../../support/clock.ts'
+import { Bench } from '../../support/contract.ts'
 import { deferred } from '../../support/harness.ts'
 import { eventually } from '../../support/real-time.ts'
 import { appOn } from './cluster.ts'
@@ -17,8 +19,8 @@ export function plain (t: Test, { kind }: Store, { connection, prefix = 'bull' }
   const factory = (kind.name === 'redis' ? createRedisBackend : createPostgresBackend) as unknown as BackendFactory<IQueueBackend>
   const given = { connection: typeof connection === 'string' ? { url: connection } : { migrate: true, ...connection }, prefix }
   return {
-    queue (): Plain {
-      const queue = new Queue('default', given, factory) as Plain
+    queue (name = 'default'): Plain {
+      const queue = new Queue(name, given, factory) as Plain
       t.teardown(() => queue.close())
       return queue
     },
@@ -28,6 +30,21 @@ export function plain (t: Test, { kind }: Store, { connection, prefix = 'bull' }
     }
   }
 }
+
+/** Options that the queue of plain BullMQ takes, and that are none of ours. */
+const ODD: readonly object[] = [
+  { timestamp: 1e18 }, { timestamp: -1 }, { delay: 1, background: { held: true, delay: 'x' } },
+  ...[null, 5, 'x', []].map((background) => ({ background })),
+  ...([
+    ['bytes', 'x', -1e15], ['requestId', 5, {}], ['carrier', 5, [1], { traceparent: 5 }], ['delay', 'x', -1, 1e20], ['held', 'x'], ['print', 5],
+    ['children', 5, 'ab', [5, null, ['x']]], ['own', 'x', 5, { timeout: 'x' }, { timeout: -5 }, { ttl: 'x' }, { queue: 'nowhere', group: 7, deduplication: 5 }]
+  ] as const).flatMap(([key, ...values]) => values.map((value) => ({ background: { [key]: value } })))
+]
+/** The same for jobs that fail, with two attempts each. */
+const DYING: readonly object[] = [
+  { attempts: -5 }, { backoff: { type: 'weird', delay: 'x' } },
+  ...[{ attempts: 'x' }, { attempts: null }, { backoff: 'x' }, { backoff: { type: 'x', delay: 'y', jitter: {} } }, { retryIf: 'x' }].map((own) => ({ background: { own } }))
+]
 
 export function interopOn (store: Store): Promise<unknown> {
   const { kind } = store
@@ -49,6 +66,42 @@ export function interopOn (store: Store): Promise<unknown> {
       await over.promise
       t.strictSame(ran, [{ name: 'Ada' }, 1, { name: 'Ada' }, 2])
       await eventually(async () => await queue.getJobState(id as string) === 'completed', 'the job to be completed')
+    })
+
+    t.test('whatever stands in the options of a job, it runs and is shown, and the store is not away', async (t) => {
+      const options = store.options()
+      const { app, lines } = await appOn(store.create(options), { routes: { admin: true }, authorize: () => true })
+      const runs = new Map<string, number>()
+      const over = deferred()
+      app.background.define('greet', { attempts: 2, backoff: 1 }, async (payload, { job }) => {
+        runs.set(job.id, (runs.get(job.id) ?? 0) + 1)
+        if ([...runs.values()].reduce((sum, count) => sum + count, 0) === ODD.length + DYING.length * 2) over.resolve()
+        if (payload === 'no') throw new Error('no')
+      })
+      await app.ready()
+      t.teardown(() => app.close())
+      const queue = plain(t, store, options).queue()
+      const added = await Promise.all([...ODD.map((opts) => queue.add('greet', 5, opts)), ...DYING.map((opts) => queue.add('greet', 'no', opts))])
+      await over.promise
+      const shown = async (): Promise<string[]> => (await app.inject('/jobs?limit=1000')).json().jobs.map(({ state }: { state: string }) => state)
+      await eventually(async () => (await shown()).every((state) => state === 'completed' || state === 'failed'), 'all to have ended')
+      t.equal((await shown()).length, added.length)
+      t.equal((await app.inject('/jobs/dead')).json().jobs.length, DYING.length)
+      t.match((await app.inject('/health/jobs')).json(), { status: 'ok', queues: { default: { completed: ODD.length, failed: DYING.length } } })
+      t.strictSame(lines.filter(({ level }) => level >= 50).map(({ msg }) => msg).filter((msg) => msg !== 'job failed'), [])
+    })
+
+    t.test('of a job that another version added, what is known is obeyed', async (t) => {
+      const options = store.options()
+      const bench = new Bench(store.create(options), new TestClock(), 100)
+      await bench.start()
+      t.teardown(() => bench.backend.close())
+      const background = { bytes: 5, requestId: 'r1', carrier: { traceparent: 'x' }, later: { a: 1 }, own: { attempts: 7, timeout: 9, later: true, retryIf: 'x' } }
+      await plain(t, store, options).queue().add('greet', 'Ada', { background } as object)
+      bench.backend.want('default', 1)
+      const { job } = await bench.take()
+      t.match(job, { bytes: 5, requestId: 'r1', carrier: { traceparent: 'x' }, policy: { attempts: 7, timeout: 9, retryIf: undefined } })
+      t.notOk('later' in job.policy)
     })
 
     t.test('a worker of plain BullMQ takes our jobs: the payload is its data, what it returns our result', async (t) => {

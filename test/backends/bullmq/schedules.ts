@@ -6,6 +6,7 @@ import type { KeptSchedule, Schedule } from '../../../lib/schedule.ts'
 import { TestClock } from '../../support/clock.ts'
 import { Bench } from '../../support/contract.ts'
 import { deferred } from '../../support/harness.ts'
+import { plain } from './interop.ts'
 import { newSpace, type Store } from './store.ts'
 
 const EVERY = 1_000
@@ -75,6 +76,22 @@ export function schedulesOn (store: Store): Promise<unknown> {
       heir.backend.want('default', 1)
       await heir.until(() => heir.asked.length > 2, 'some times')
       t.equal(heir.asked[0]?.kept.next, next)
+    })
+
+    t.test('what somebody else wrote beside the schedules is left alone, and the store is not away', async (t) => {
+      const options = store.options(newSpace())
+      const bench = await firing(t, store.create({ ...options, callTimeout: 1_000 }))
+      const { schedules } = bench.backend
+      const queue = plain(t, store, options).queue('fastify-background-tasks-schedules')
+      const odd = await Promise.all([null, 5, {}, { schedule: 'often' }, { schedule: { ...often, rule: 1 }, salt: '', base: 1 }].map((data) => queue.add('odd', data)))
+      await queue.upsertJobScheduler('odd', { every: 3_600_000 }, { data: { schedule: null } })
+      await queue.getBackend().setQueueMeta({ 'background-last:often': '{"id":' })
+      bench.backend.want('default', 1)
+      await schedules?.put(often, Date.now() + EVERY)
+      t.match(await schedules?.list(), [{ id: 'often', lastJobId: null }])
+      await bench.take()
+      for (const { id } of odd) await bench.until(async () => await queue.getJobState(id as string) === 'failed', 'the end of what is none of ours')
+      t.notOk(bench.incidents.some(({ kind }) => kind === 'lost'))
     })
 
     t.test('a job that is made while the schedule is being put is its last job', async (t) => {
