@@ -65,6 +65,7 @@ class Bullmq implements Backend {
   readonly #adding: Adding
   /** Retries of dead letters that were asked for one after the other. */
   readonly #spaced = new Set<Timer>()
+  #opening: Promise<Connections> | undefined
   #started: Started | undefined
   /** From the first attempt that is wanted on, other processes can cancel what runs here. */
   #listening = false
@@ -102,19 +103,19 @@ class Bullmq implements Backend {
   get unreachable (): boolean { return this.#reach.away }
 
   async start (sink: Sink, settings: BackendSettings): Promise<void> {
-    if (this.#started !== undefined) throw new errors.BadOption('options.backend', 'a bullmq() of its own', 'one that belongs to another application')
+    if (this.#opening !== undefined) throw new errors.BadOption('options.backend', 'a bullmq() of its own', 'one that belongs to another application')
     for (const name of settings.queues.keys()) {
       if (name.includes(':')) throw new errors.BadOption(`options.queues, "${name}"`, 'on BullMQ a name without ":"', 'one with')
     }
-    const connections = await Connections.open(this.#settings, this.#clock, (error) => { if (!isRefusal(error)) this.#reach.lose(error) })
+    this.#opening = Connections.open(this.#settings, this.#clock, (error) => { if (!isRefusal(error)) this.#reach.lose(error) })
+    const connections = await this.#opening
     for (const [name, queue] of settings.queues) this.#addQueue(name, queue, sink, settings, connections)
-    const stores = new Map([...this.#queues].map(([name, { store }]) => [name, store]))
     const parts = { clock: this.#clock, coder: this.#coder, reach: this.#reach, queues: this.#queues, deadLetters: this.#deadLetters }
     this.#started = {
       sink,
       settings,
       connections,
-      events: new Events(this.#clock, connections, stores, (id) => this.#adding.isStaged(id)),
+      events: new Events(this.#clock, connections, new Map([...this.#queues].map(([name, { store }]) => [name, store])), (id) => this.#adding.isStaged(id)),
       reader: new Reader({ ...parts, completedAge: settings.retention.completed.age })
     }
     this.schedules.start(connections, sink, settings)
@@ -195,8 +196,8 @@ class Bullmq implements Backend {
       const found = await this.#reach.bounded(() => this.#up.reader.find(id))
       if (found?.state !== 'failed') continue
       const payload = payloads?.get(id)
-      if (done === 0 || spacing === 0) await this.#reach.bounded(() => found.queue.revive(id, payload))
-      else this.#reviveIn(done * spacing, found.queue, id, payload)
+      if (done > 0 && spacing > 0) this.#reviveIn(done * spacing, found.queue, id, payload)
+      else if (!await this.#reach.bounded(() => found.queue.revive(id, payload))) continue
       done++
     }
     return done
@@ -237,6 +238,7 @@ class Bullmq implements Backend {
   }
 
   async #close (): Promise<void> {
+    await this.#opening?.catch(() => {}) // `start` tells it
     if (this.#started === undefined) return
     const { connections, events } = this.#started
     for (const timer of this.#spaced) this.#clock.clearTimer(timer)

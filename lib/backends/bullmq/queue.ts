@@ -8,7 +8,7 @@
 import type { IQueueBackend, Job } from 'bullmq'
 import type { Note, QueueCounts, QueueSettings, Sink } from '../../backend.ts'
 import type { Clock } from '../../clock.ts'
-import { errors, LONGEST_MS } from '../../errors.ts'
+import { errors } from '../../errors.ts'
 import type { CancelReason, Failure, NewJob, Outcome, Policy, Duplicates } from '../../job.ts'
 import type { ErrorFacts } from '../../describe.ts'
 import type { Copied } from '../../json.ts'
@@ -22,8 +22,8 @@ import { cancelledText } from './events.ts'
 import { withTimes } from './facts.ts'
 import { WaitingRoom } from './load.ts'
 import { RECONNECT } from './options.ts'
-import { isAboutData, isRefusal, within, type Reach } from './reach.ts'
-import { failureFields, isExpired, StoredJob, toAdd, toReturnValue, type ToAdd } from './stored.ts'
+import { isAboutData, isDone, isRefusal, within, type Reach } from './reach.ts'
+import { failureFields, isExpired, StoredJob, toAdd, toReturnValue, wholeMs, type ToAdd } from './stored.ts'
 
 export interface QueueParts {
   readonly clock: Clock
@@ -132,11 +132,13 @@ export class BullmqQueue {
     return true
   }
 
-  /** A dead letter starts again. */
-  async revive (id: string, payload: Copied | undefined): Promise<void> {
-    const job = await this.store.getJob(id)
-    if (payload !== undefined) await job?.updateData(this.#parts.coder.encode(payload.value))
-    await job?.retry('failed', { resetAttemptsMade: true })
+  /** A dead letter starts again. Answers whether it still was one. */
+  async revive (id: string, payload: Copied | undefined): Promise<boolean> {
+    const job = await this.store.getJob(id) as Job | undefined
+    return job !== undefined && isDone(async () => {
+      if (payload !== undefined) await job.updateData(this.#parts.coder.encode(payload.value))
+      await job.retry('failed', { resetAttemptsMade: true })
+    })
   }
 
   counts (): Promise<QueueCounts> {
@@ -293,8 +295,4 @@ export class BullmqQueue {
   }
 
   get #backend (): IQueueBackend { return (this.#worker ?? this.store).getBackend() }
-}
-
-function wholeMs (ms: number): number {
-  return Math.ceil(Math.min(ms, LONGEST_MS))
 }

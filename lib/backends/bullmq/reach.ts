@@ -157,6 +157,18 @@ export function isRefusal (error: unknown): boolean {
   return LOCK_LOST.test(message) || BROKEN.test(message) || (code === undefined && UNREADABLE.test(name))
 }
 
+/** False when BullMQ refuses the change of a job: it is no longer where it was. */
+export async function isDone (change: () => Promise<unknown>): Promise<boolean> {
+  try {
+    await change()
+    return true
+  } catch (error) {
+    const code = peek(error, 'code')
+    if (typeof code === 'number' && code < 0) return false
+    throw error
+  }
+}
+
 /** It would be refused as often as it is asked: PostgreSQL's JSON has no U+0000, and no half of a surrogate pair. */
 export function isAboutData (error: unknown): boolean {
   return isOfClass('22', peek(error, 'code'))

@@ -8,7 +8,7 @@ import { tallyOf } from './counts.ts'
 import { asKin } from './flows.ts'
 import { idsIn, MOST_IDS, type Place } from './glance.ts'
 import type { BullmqQueue } from './queue.ts'
-import type { Reach } from './reach.ts'
+import { isDone, type Reach } from './reach.ts'
 import type { DeadLetterRoom } from './retention.ts'
 import { isOverdue, toRecord } from './stored.ts'
 
@@ -76,8 +76,7 @@ export class Reader {
   async promote (id: string): Promise<boolean> {
     const found = await this.find(id)
     if (found === undefined || (await this.#read(found, id))?.state !== 'delayed') return false
-    await found.queue.store.getBackend().promote(id)
-    return true
+    return isDone(() => found.queue.store.getBackend().promote(id))
   }
 
   /** Each call to the store is bounded, not all of them together: a long list is no store that is away. */

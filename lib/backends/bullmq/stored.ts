@@ -6,6 +6,7 @@
 import type { Job } from 'bullmq'
 import * as check from '../../check.ts'
 import { peek, type ErrorFacts } from '../../describe.ts'
+import { LONGEST_MS } from '../../errors.ts'
 import { layPolicy } from '../../job-options.ts'
 import { iso, startDelay, type Carrier, type FailedAttempt, type Failure, type JobRecord, type JobState, type NewJob, type OmittedResult, type Policy } from '../../job.ts'
 import { cloneJson, type Json } from '../../json.ts'
@@ -62,6 +63,11 @@ export function toAdd (job: NewJob, hold: number, coder: Coder, usual: Policy): 
 /** Ms that BullMQ is asked to wait. A job that expires is taken out when it does, not when it would have started. */
 function delayWith (job: NewJob, hold: number): number {
   return Math.ceil(Math.min(Math.max(startDelay(job), hold), job.policy.ttl > 0 ? job.policy.ttl : Infinity))
+}
+
+/** As BullMQ counts. */
+export function wholeMs (ms: number): number {
+  return Math.ceil(Math.min(ms, LONGEST_MS))
 }
 
 /** Also of a job that somebody else added with a queue of plain BullMQ. */

@@ -8,6 +8,7 @@ import { countsOn } from './counts.ts'
 import { faultsOn } from './faults.ts'
 import { interopOn } from './interop.ts'
 import { processesOn } from './processes.ts'
+import { racesOn } from './races.ts'
 import { schedulesOn } from './schedules.ts'
 import { secureOn } from './secure.ts'
 import { newSpace, storeAt, type Store } from './store.ts'
@@ -24,7 +25,7 @@ export async function testOn (kind: Kind, cut: (url: string) => Promise<void>): 
   await contractOn(store)
   // These mostly wait: for locks to end, for servers that are away.
   t.jobs = 4
-  await Promise.all([interopOn(store), secureOn(store), processesOn(store), schedulesOn(store), countsOn(store), faultsOn(kind, cut)])
+  await Promise.all([interopOn(store), secureOn(store), processesOn(store), racesOn(store), schedulesOn(store), countsOn(store), faultsOn(kind, cut)])
 }
 
 function contractOn (store: Store): Promise<unknown> {
