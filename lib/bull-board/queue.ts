@@ -61,9 +61,10 @@ export class QueueAdapter extends BaseAdapter {
   async getJobs (statuses: JobStatus[], start = 0, end = PAGE - 1): Promise<ShownJob[]> {
     const shown: ShownJob[] = []
     let at = 0
-    for await (const job of this.#read(statuses)) {
-      if (at > end) break
+    if (end < 0) return shown
+    for await (const job of this.#read(statuses, Math.min(PAGE, end + 1) || PAGE)) {
       if (at++ >= start && await this.#settings.visit().may(job)) shown.push(this.#show(job))
+      if (at > end) break
     }
     return shown
   }
@@ -120,17 +121,20 @@ export class QueueAdapter extends BaseAdapter {
     return new ShownJob(job, this.#background, this.#settings.redact)
   }
 
-  /** All before any is changed. */
-  async #all (statuses: JobStatus[]): Promise<JobRecord[]> {
-    const all: JobRecord[] = []
-    for await (const job of this.#read(statuses)) if (await this.#settings.visit().may(job)) all.push(job)
+  /** All before any is changed, without their payloads. */
+  async #all (statuses: JobStatus[]): Promise<Array<Pick<JobRecord, 'id' | 'state' | 'createdAt' | 'finishedAt'>>> {
+    const all = []
+    for await (const job of this.#read(statuses, PAGE)) {
+      const { id, state, createdAt, finishedAt } = job
+      if (await this.#settings.visit().may(job)) all.push({ id, state, createdAt, finishedAt })
+    }
     return all
   }
 
-  async * #read (statuses: JobStatus[]): AsyncGenerator<JobRecord> {
+  async * #read (statuses: JobStatus[], limit: number): AsyncGenerator<JobRecord> {
     const state = statuses.flatMap((status) => STATES[status] ?? [])
     for (let after: string | undefined; ;) {
-      const { jobs, next } = await this.#background.list({ queue: this.#queue, state, order: 'newest', limit: PAGE, after })
+      const { jobs, next } = await this.#background.list({ queue: this.#queue, state, order: 'newest', limit, after })
       yield * jobs
       if (next === null) return
       after = next

@@ -230,6 +230,20 @@ t.test('it works over a durable backend, and one that cannot promote says so', a
   t.match(body.message, /promoting a delayed job is not supported by the backend "durable"/)
 })
 
+t.test('a page asks for the jobs that it shows, and for one more', async (t) => {
+  const limits: number[] = []
+  const backend = new DurableBackend()
+  const list = backend.list.bind(backend)
+  backend.list = (query) => {
+    limits.push(query.limit)
+    return list(query)
+  }
+  const { background, shown } = await board(t, {}, { backend })
+  for (let n = 0; n < 15; n++) await background.add('task', n, { delay: 60_000 })
+  t.equal((await shown('delayed')).jobs.length, 10)
+  t.strictSame(limits, [11])
+})
+
 t.test('without its packages it says what to install, and nothing else needs them', (t) => {
   const url = (code: string): string => `data:text/javascript,${encodeURIComponent(code)}`
   const hide = url(`export function resolve (name, context, next) {
