@@ -35,7 +35,7 @@ const fits = (is: (value: unknown) => boolean): check.Check => (value) => is(val
 const isText = (value: unknown): boolean => typeof value === 'string'
 const text = fits(isText)
 
-const CHECKS: ReadonlyArray<readonly [keyof Facts, check.Check]> = [
+const CHECKS: ReadonlyMap<string, check.Check> = new Map<keyof Facts, check.Check>([
   ['bytes', check.integer(0, Number.MAX_SAFE_INTEGER)],
   ['requestId', text],
   ['carrier', fits((value) => check.entriesOf(value)?.every(([, each]) => isText(each)) === true)],
@@ -44,16 +44,18 @@ const CHECKS: ReadonlyArray<readonly [keyof Facts, check.Check]> = [
   ['held', check.oneOf(true)],
   ['print', text],
   ['children', fits((value) => check.isArray(value) && value.every((child) => check.isArray(child) && child.length === 3 && child.every(isText)))]
-]
+])
 
 /** Undefined for a job that plain BullMQ added. */
 export function factsOf (job: Pick<Job, 'opts'> | undefined): Facts | undefined {
   const given = peek(job?.opts, 'background')
-  if (check.object(given) !== undefined) return undefined
-  const facts: Facts = { bytes: 0 }
-  for (const [key, fault] of CHECKS) {
-    const value = peek(given, key)
-    if (value !== undefined && fault(value) === undefined) Object.assign(facts, { [key]: value })
+  if (typeof given !== 'object' || given === null || Array.isArray(given)) return undefined
+  const facts: Facts & Record<string, unknown> = { bytes: 0 }
+  // Read several times for each job: it costs as much as there is.
+  for (const key in given) {
+    const value = (given as Record<string, unknown>)[key]
+    const fault = CHECKS.get(key)
+    if (fault !== undefined && fault(value) === undefined) facts[key] = value
   }
   if (facts.own !== undefined) facts.own = Object.fromEntries(OWN.map((key) => [key, facts.own?.[key]]).filter(([key, value]) => isOption(key as string, value)))
   return facts
