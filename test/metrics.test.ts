@@ -160,6 +160,18 @@ t.test('labels are bounded: no ids, and names of functions without end become "o
   t.notMatch(text, /req-\d/)
 })
 
+t.test('queues beyond the bound are summed up, and their ages are not', async (t) => {
+  const queues = Object.fromEntries(Array.from({ length: 210 }, (_, n) => [`queue-${n}`, {}]))
+  const { background, clock, value } = await measured(t, { queues })
+  await background.pause()
+  t.equal(await value('background_queue_jobs{queue="other"}'), 0, 'the first to be told of have names')
+  for (const queue of ['queue-205', 'queue-206']) await background.add('task', null, { queue })
+  await clock.advance(2_000)
+  t.equal(await value('background_queue_jobs{queue="other"}'), 2)
+  t.equal(await value('background_oldest_waiting_seconds{queue="other"}'), 2)
+  t.equal(await value('background_queue_paused{queue="other"}'), 1)
+})
+
 t.test('applications of one process are counted apart, and a child sees what its parent does', async (t) => {
   const one = await measured(t)
   const other = await setup(t)

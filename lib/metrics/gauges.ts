@@ -5,7 +5,9 @@ import type { Stats } from '../index.ts'
 
 type Labels = Record<string, string>
 
-/** Adds up what has the same labels, and sets to 0 what was there at the last scrape and is not any more; to NaN, where that is not known. */
+const sum = (a: number, b: number): number => a + b
+
+/** Joins what has the same labels, and sets to 0 what was there at the last scrape and is not any more; to NaN, where that is not known. */
 class Series {
   readonly #gauge: GaugeLike
   #last = new Map<string, Labels>()
@@ -14,12 +16,12 @@ class Series {
     this.#gauge = gauge
   }
 
-  show (rows: ReadonlyArray<readonly [labels: Labels, value: number]>, known = true): void {
+  show (rows: ReadonlyArray<readonly [labels: Labels, value: number]>, known = true, join = sum): void {
     const sums = new Map<string, { labels: Labels, value: number }>()
     for (const labels of this.#last.values()) sums.set(JSON.stringify(labels), { labels, value: known ? 0 : NaN })
     for (const [labels, value] of rows) {
       const key = JSON.stringify(labels)
-      sums.set(key, { labels, value: known ? value + (sums.get(key)?.value ?? 0) : NaN })
+      sums.set(key, { labels, value: known ? join(value, sums.get(key)?.value ?? 0) : NaN })
     }
     this.#last = new Map([...sums].map(([key, { labels }]) => [key, labels]))
     for (const { labels, value } of sums.values()) this.#gauge.set(labels, value)
@@ -49,14 +51,14 @@ export function createGauges ({ client, prefix, registers, names }: Maker, read:
     const known = stats.reachable || stats.jobs.length > 0
     const queues = Object.entries(stats.queues).map(([name, numbers]) => [{ queue: names.queue.of(name) }, numbers] as const)
     jobs.show(stats.jobs.map(({ queue, task, state, jobs: n }) => [{ queue: names.queue.of(queue), task: task === '' ? '' : names.task.of(task), state }, n]), known)
-    oldest.show(queues.map(([labels, { oldestWaitingMs }]) => [labels, oldestWaitingMs / 1_000]), known)
+    oldest.show(queues.map(([labels, { oldestWaitingMs }]) => [labels, oldestWaitingMs / 1_000]), known, Math.max)
     fresh.show(queues.map(([labels, queue]) => [labels, queue.fresh]))
     maxFresh.show(queues.map(([labels]) => [labels, stats.maxQueueSize]))
     bytes.show(queues.map(([labels, queue]) => [labels, queue.bytes]))
     maxBytes.show(queues.map(([labels]) => [labels, stats.maxQueueBytes]))
     slots.show(queues.map(([labels, { concurrency }]) => [labels, concurrency]))
     running.show(queues.map(([labels, queue]) => [labels, queue.running]))
-    paused.show(queues.map(([labels, queue]) => [labels, Number(queue.paused)]))
+    paused.show(queues.map(([labels, queue]) => [labels, Number(queue.paused)]), true, Math.max)
     leaked.show([
       ...stats.tasks.map(({ name, queue }) => [{ queue: names.queue.of(queue), task: names.task.of(name) }, 0] as const),
       ...stats.leaked.map(({ queue, task, bodies }) => [{ queue: names.queue.of(queue), task: names.task.of(task) }, bodies] as const)
