@@ -33,7 +33,7 @@ export class StoredAttempt implements Attempt {
    * `stale`: an attempt of the same job in this process that lost its lock, and can store nothing any more. BullMQ's worker
    * renews one lock a job, so it lets go of both together; if it waited for the stale one for ever, it could not close.
    */
-  replace (stale: StoredAttempt | undefined, moved: Error): void {
-    if (stale !== undefined) this.over.catch(() => {}).finally(() => { stale.fail(moved) })
+  replace (stale: StoredAttempt, moved: Error): void {
+    this.over.catch(() => {}).finally(() => { stale.fail(moved) })
   }
 }

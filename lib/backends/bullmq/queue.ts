@@ -213,7 +213,8 @@ export class BullmqQueue {
       throw connections.moved
     }
     attempt.children = children
-    attempt.replace(this.#out.get(attempt.job.id), connections.moved)
+    const stale = this.#out.get(attempt.job.id)
+    if (stale !== undefined) attempt.replace(stale, connections.moved)
     this.#out.set(attempt.job.id, attempt)
     sink.deliver([attempt])
     return attempt.over
