@@ -2,8 +2,9 @@
  * The connections of one process: one for all queues, made by the queue that control messages go through, two for each
  * worker (one of them waits for work), one for each stream of events that is listened to.
  */
+import type { EventEmitter } from 'node:events'
 import type * as Bullmq from 'bullmq'
-import type { BackendFactory, IQueueBackend, Job, Queue, QueueEvents, QueueOptions, Worker, WorkerOptions } from 'bullmq'
+import type { BackendFactory, IQueueBackend, Job, PostgresQueueBackend, Queue, QueueEvents, QueueOptions, Worker, WorkerOptions } from 'bullmq'
 import type { Clock } from '../../clock.ts'
 import { errors } from '../../errors.ts'
 import { importPeer } from '../../peer.ts'
@@ -101,11 +102,25 @@ export class Connections {
     // What a worker has in hand still asks through the connection of the control queue.
     await Promise.all([...this.#open].filter((one) => one !== this.control).map((one) => this.close(one)))
     await this.close(this.control)
+    poolOf(this.control)?.off('acquire', this.#hear)
   }
 
   #own<T extends Connected> (one: T): T {
     ;(one as StoreQueue).on('error', this.#failed)
     this.#open.add(one)
+    const pool = poolOf(one)
+    if (pool?.listeners('acquire').includes(this.#hear) === false) pool.on('acquire', this.#hear)
     return one
   }
+
+  /** BullMQ 6.7 sets a connection to PostgreSQL up with nobody to hear that it has ended, which would end the process. */
+  readonly #hear = (client: EventEmitter): void => {
+    if (!client.listeners('error').includes(this.#failed)) client.on('error', this.#failed)
+  }
+}
+
+/** Of PostgreSQL. Several share one if it is the application's. */
+function poolOf (one: Connected): EventEmitter | undefined {
+  const { pool } = (one.getBackend() as PostgresQueueBackend).connection
+  return pool as unknown as EventEmitter | undefined
 }

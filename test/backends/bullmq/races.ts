@@ -1,4 +1,7 @@
 /** What is asked for at the same time. */
+import type { EventEmitter } from 'node:events'
+import type { Socket } from 'node:net'
+import { PostgresConnection } from 'bullmq'
 import { test, type Test } from 'tap'
 import { TestClock } from '../../support/clock.ts'
 import { Bench, dead } from '../../support/contract.ts'
@@ -33,6 +36,17 @@ export function racesOn (store: Store): Promise<unknown> {
       await t.rejects(bench.start(), { code: 'FST_BG_BAD_OPTION' })
       await first
       t.ok(await bench.read(await bench.add()))
+    })
+
+    if (store.kind.name === 'postgres') t.test('a connection that ends while it is set up is told by ready, and ends no process', async (t) => {
+      const { pool } = new PostgresConnection(store.url)
+      const acquired = pool as unknown as EventEmitter
+      acquired.on('acquire', ({ connection }: { connection: { stream: Socket } }) => { setImmediate(() => connection.stream.destroy()) })
+      const bench = new Bench(store.create({ connection: pool }), new TestClock(), 100)
+      await t.rejects(bench.start(), { code: 'FST_BG_STORE_UNAVAILABLE' })
+      await bench.backend.close()
+      await pool.end()
+      t.equal(acquired.listenerCount('acquire'), 1, 'a pool of the application is left as it was')
     })
 
     t.test('one that is closed while it starts does not start', async (t) => {

@@ -80,7 +80,7 @@ export function schedulesOn (store: Store): Promise<unknown> {
 
     t.test('what somebody else wrote beside the schedules is left alone, and the store is not away', async (t) => {
       const options = store.options(newSpace())
-      const bench = await firing(t, store.create({ ...options, callTimeout: 1_000 }))
+      const bench = await firing(t, store.create(options))
       const { schedules } = bench.backend
       const queue = plain(t, store, options).queue('fastify-background-tasks-schedules')
       const odd = await Promise.all([null, 5, {}, { schedule: 'often' }, { schedule: { ...often, rule: 1 }, salt: '', base: 1 }].map((data) => queue.add('odd', data)))
